@@ -1,0 +1,42 @@
+/* options.h - the command line: one table for all stages.
+ * Does not: open anything. */
+#ifndef OPTIONS_H
+#define OPTIONS_H
+
+#include <stddef.h>
+
+/* What a stage offers beside the options that all have; or-ed together. */
+enum {
+    OPTIONS_WORKERS = 1,     /* -w: stages 2 and 4 */
+    OPTIONS_MULTIPLEXER = 2, /* --multiplexer: stage 3 */
+    OPTIONS_EPOLL = 4,       /* --accept, --trigger: stage 4 */
+};
+
+enum { MAX_WORKERS = 64 };
+
+enum multiplexer { MULTIPLEXER_SELECT, MULTIPLEXER_POLL };
+enum accept_mode { ACCEPT_REUSEPORT, ACCEPT_SHARED, ACCEPT_EXCLUSIVE };
+enum trigger { TRIGGER_LEVEL, TRIGGER_EDGE };
+
+struct options {
+    const char *name;       /* of the program; borrowed from argv */
+    const char *address;    /* IPv4 or IPv6 literal; borrowed */
+    int port;               /* 0: any free one */
+    int workers;            /* 1 to MAX_WORKERS; 1 where the stage has no workers */
+    int backlog;            /* listen(2) */
+    int max_connections;    /* per process; INT_MAX: as many as there are descriptors */
+    int keepalive_ms;       /* idle time-out; 0: close after each answer */
+    int request_timeout_ms; /* from a request's first byte to its last; also the longest
+                             * time without progress while a reply is sent */
+    size_t max_body;        /* bytes */
+    enum multiplexer multiplexer;
+    enum accept_mode accept;
+    enum trigger trigger;
+};
+
+/* Read the command line, set log_level, and raise RLIMIT_NOFILE to its hard limit.
+ * Wrong words: one line on stderr that names the cause and the cure, exit status 2.
+ * --help and --version print to stdout and exit 0. */
+struct options options_parse(int argc, char **argv, unsigned features);
+
+#endif
