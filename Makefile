@@ -1,9 +1,14 @@
 # One Makefile for the whole suite. `make help` says what there is.
-# Flavours build in folders of their own: SANITIZE=address,undefined and VALGRIND=1.
+# Flavours build in folders of their own: SANITIZE=address,undefined and VALGRIND=1; any other
+# with B=build/NAME, for example `make CC=clang B=build/clang`.
 
 STAGES := stage1_blocking stage2_prefork stage3_select stage4_epoll_reuseport
-CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 PREFIX ?= /usr/local
+SECONDS ?= 60
+NPROC := $(shell nproc)
 comma := ,
 
 ifdef SANITIZE
@@ -27,9 +32,13 @@ EVENT_LIBS = -levent_core -levent_extra
 COMMON_SRC := $(wildcard common/*.c)
 STAGE_SRC := $(foreach s,$(STAGES),$(wildcard $(s)/*.c))
 UNIT_SRC := $(wildcard tests/test_*.c)
+FUZZ_SRC := $(wildcard tests/fuzz_*.c)
 HARNESS_SRC := $(wildcard tests/harness*.c)
 BENCH_SRC := $(wildcard bench/*.c bench/peers/*.c)
 C_SRC := $(COMMON_SRC) $(STAGE_SRC) $(wildcard tests/*.c) $(BENCH_SRC)
+C_HDR := $(wildcard */*.h */*/*.h)
+SH_SRC := $(wildcard */*.sh .ci/run)
+PY_SRC := $(wildcard */*.py)
 
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 BIN := $(STAGES:%=$(B)/%)
@@ -37,11 +46,21 @@ TESTS := $(UNIT_SRC:tests/%.c=$(B)/tests/%)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all
+.PHONY: all FORCE
 
-all: $(BIN)
+all: $(BIN) ## build the four servers into build/; the same as make alone
 
-$(B)/obj/%.o: %.c Makefile
+# What was compiled with other flags, or by another compiler, is made anew.
+FLAGS_FILE := $(B)/obj/flags
+FLAGS_NOW := $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS)
+ifneq ($(file <$(FLAGS_FILE)),$(FLAGS_NOW))
+$(FLAGS_FILE): FORCE
+endif
+$(FLAGS_FILE):
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(subst ','\'',$(FLAGS_NOW))' >$@
+
+$(B)/obj/%.o: %.c $(FLAGS_FILE)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
@@ -59,4 +78,164 @@ $(B)/tests/%: $(B)/obj/tests/%.o $(call obj,$(HARNESS_SRC)) $(B)/obj/common.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(CHECK_LIBS) -lhttp_parser $(EVENT_LIBS)
 
--include $(patsubst %.c,$(B)/obj/%.d,$(C_SRC))
+# ---- Use ----------------------------------------------------------------------------------
+
+.PHONY: help setup demo install uninstall clean
+
+help: ## print this
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | \
+	  awk -F '\t' '{ printf "make %-16s %s\n", $$1, $$2 }'
+	@echo
+	@sed -n 's/^## \([A-Z]*\) /  \1\t/p' $(firstword $(MAKEFILE_LIST)) | \
+	  awk -F '\t' '{ printf "%-21s %s\n", $$1, $$2 }'
+
+## CC compiler: gcc (default) or clang
+## SANITIZE of gcc and clang: make test SANITIZE=address,undefined
+## VALGRIND 1: make test VALGRIND=1
+## B folder that is built into: make CC=clang B=build/clang
+## SECONDS how long to fuzz: make fuzz SECONDS=600
+## PREFIX where to install: make install PREFIX=$HOME/.local
+## DESTDIR put before PREFIX, for makers of packages
+
+setup: ## install all that the targets here need
+	@common/setup.sh build test valgrind lint fuzz
+
+# What needs set-up gets it first, and then a make of its own: this one has asked pkg-config
+# before there was any. It works in parallel unless the user said how.
+PARALLEL = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(NPROC))
+
+demo: ## set up, build, show each server answering a client
+	@common/setup.sh build test
+	@$(MAKE) --no-print-directory $(PARALLEL) all
+	@common/demo.sh $(BIN)
+
+install: all ## install the servers into DESTDIR/PREFIX/bin
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install $(BIN) $(DESTDIR)$(PREFIX)/bin
+
+uninstall: ## remove what install installed
+	rm -f $(STAGES:%=$(DESTDIR)$(PREFIX)/bin/%)
+
+clean: ## remove all that was made
+	rm -rf build compile_commands.json
+
+# ---- Tests --------------------------------------------------------------------------------
+
+.PHONY: test run-tests fuzz run-fuzz diff-1-2 diff-2-3 diff-3-4 diff-select-poll
+
+test: ## set up, build, run all tests
+	@common/setup.sh build test $(if $(VALGRIND),valgrind) $(if $(findstring clang,$(CC)),fuzz)
+	@$(MAKE) --no-print-directory $(PARALLEL) all $(TESTS)
+	@$(MAKE) --no-print-directory run-tests
+
+# Black-box tests drive servers from outside: the servers go under valgrind, not the tests.
+BLACK_BOX := $(patsubst tests/%.c,%,$(shell grep -l '"harness.h"' $(UNIT_SRC) /dev/null))
+run-tests: export BUILD_DIR := $(abspath $(B))
+ifdef VALGRIND
+MEMCHECK := valgrind -q --error-exitcode=99 --leak-check=full
+run-tests: export WRAPPER := $(MEMCHECK)
+run-tests: export SERVER_WRAPPER := $(MEMCHECK) --trace-children=yes
+run-tests: export UNWRAPPED := $(BLACK_BOX)
+run-tests: export TIME_SCALE := 5
+run-tests: export CK_TIMEOUT_MULTIPLIER := 5
+endif
+ifdef SANITIZE
+run-tests: export UBSAN_OPTIONS := print_stacktrace=1:$(UBSAN_OPTIONS)
+endif
+
+# The black-box tests first: they take longest, and two programs run at a time.
+run-tests:
+	@tests/run.sh $(BLACK_BOX:%=$(B)/tests/%) \
+	  $(filter-out $(BLACK_BOX:%=$(B)/tests/%),$(TESTS)) tests/diff.sh
+
+diff-1-2: ## what stage 2 changes in stage 1; so diff-2-3, diff-3-4
+	@tests/diff.sh 1 2
+diff-2-3:
+	@tests/diff.sh 2 3
+diff-3-4:
+	@tests/diff.sh 3 4
+diff-select-poll: ## the difference between stage 3's two ways to wait
+	@tests/diff.sh select poll
+
+# libFuzzer is clang's; the code under test is compiled for it once more, with both sanitizers.
+FUZZ_CFLAGS := -std=gnu17 -D_GNU_SOURCE $(WARNINGS) -Icommon -MMD -MP -g -O1 \
+  -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+FUZZERS := $(FUZZ_SRC:tests/fuzz_%.c=build/fuzz/fuzz_%)
+fuzz_obj = $(patsubst %.c,build/fuzz/obj/%.o,$(1))
+
+build/fuzz/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	clang $(FUZZ_CFLAGS) -c -o $@ $<
+
+build/fuzz/obj/common.a: $(call fuzz_obj,$(COMMON_SRC))
+	rm -f $@ && ar rcs $@ $^
+
+build/fuzz/fuzz_%: build/fuzz/obj/tests/fuzz_%.o build/fuzz/obj/common.a
+	clang $(FUZZ_CFLAGS) -o $@ $^
+
+fuzz: ## set up, build, feed nonsense to the parser and to conn
+	@common/setup.sh build fuzz
+	@$(MAKE) --no-print-directory $(PARALLEL) $(FUZZERS)
+	@$(MAKE) --no-print-directory run-fuzz
+
+run-fuzz: $(FUZZERS:build/fuzz/fuzz_%=run-fuzz-%)
+
+# libFuzzer writes new finds into the first folder only; the corpus in the tree is just read.
+run-fuzz-%: build/fuzz/fuzz_%
+	@mkdir -p build/fuzz/corpus/$*
+	@rm -f build/fuzz/$*-crash-* build/fuzz/$*-leak-* build/fuzz/$*-timeout-* build/fuzz/$*-oom-*
+	@echo "fuzz_$*: $$(($(SECONDS) / $(words $(FUZZERS)))) seconds"
+	@$< -max_total_time=$$(($(SECONDS) / $(words $(FUZZERS)))) -timeout=10 -print_final_stats=1 \
+	  -artifact_prefix=build/fuzz/$*- build/fuzz/corpus/$* $(wildcard tests/corpus/$*) \
+	  >build/fuzz/$*.log 2>&1 </dev/null || \
+	  { grep -v '^#' build/fuzz/$*.log | tail -n 60; \
+	    echo "fuzz_$*: FAILED; the input: $$(ls build/fuzz/$*-*-* 2>/dev/null)"; exit 1; }
+	@awk '/^stat::number_of_executed_units/ { runs = $$2 } / cov: / { line = $$0 } \
+	  END { sub(/.* cov: /, "", line); split(line, w, " "); \
+	        printf "fuzz_$*: %d executions, %d edges covered, nothing found\n", runs, w[1] }' \
+	  build/fuzz/$*.log
+
+# ---- Style --------------------------------------------------------------------------------
+
+.PHONY: lint format lint-format lint-tidy lint-cppcheck lint-sh lint-python dry-compile
+LINTS := lint-format lint-tidy lint-cppcheck lint-sh $(if $(PY_SRC),lint-python)
+
+lint: ## set up; clang-format, clang-tidy, cppcheck, shellcheck
+	@common/setup.sh build test lint
+	@$(MAKE) --no-print-directory compile_commands.json
+	@$(MAKE) --no-print-directory -k $(LINTS)
+	@echo 'lint: nothing to complain about'
+
+lint-format:
+	clang-format --dry-run -Werror $(C_SRC) $(C_HDR)
+
+# One file at a time and all processors; what is wrong with a file is printed in one piece.
+lint-tidy:
+	@echo 'clang-tidy: $(words $(C_SRC)) files'
+	@printf '%s\n' $(C_SRC) | xargs -P $(NPROC) -n 1 sh -c \
+	  'out=$$(clang-tidy -p . --quiet "$$0" 2>&1) || { printf "%s\n" "$$out"; exit 1; }'
+
+lint-cppcheck:
+	cppcheck -q -j $(NPROC) --error-exitcode=1 --enable=warning,performance,portability \
+	  --inline-suppr --std=c11 --library=gnu --suppress=missingIncludeSystem \
+	  -D_GNU_SOURCE -Icommon $(C_SRC)
+
+lint-sh:
+	shellcheck $(SH_SRC)
+
+lint-python:
+	PYTHONPYCACHEPREFIX=build/pycache python3 -m py_compile $(PY_SRC)
+
+format: ## format all C files
+	@common/setup.sh lint
+	clang-format -i $(C_SRC) $(C_HDR)
+
+# For clang-tidy and editors: the very commands that make would run, read from a dry run.
+dry-compile: $(call obj,$(filter-out $(FUZZ_SRC),$(C_SRC))) $(call fuzz_obj,$(FUZZ_SRC))
+compile_commands.json: FORCE
+	@$(MAKE) -Bn --no-print-directory dry-compile | sed -e '/ -c -o /!d' -e 's/[\\"]/\\&/g' \
+	  -e 's|.* \([^ ]*\.c\)$$|{ "directory": "$(CURDIR)", "file": "\1", "command": "&" },|' | \
+	  sed -e '1s/^/[/' -e '$$s/,$$/]/' >$@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+-include $(patsubst %.c,$(B)/obj/%.d,$(C_SRC)) $(patsubst %.c,build/fuzz/obj/%.d,$(COMMON_SRC) $(FUZZ_SRC))

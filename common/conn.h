@@ -22,17 +22,20 @@ typedef void conn_produce(uint64_t offset, char *out, size_t len);
 
 struct conn {
     int fd;                    /* owned; closed by conn_close() */
-    enum conn_want want : 8;   /* what must happen next */
-    bool would_block : 8;      /* the last recv or send met EAGAIN: only the kernel knows more */
-    uint8_t clock;             /* which time-out runs: conn.c */
-    bool closing : 8;          /* close once the output is sent */
-    bool lingering : 8;        /* output sent, write side shut; reading until the peer closes */
+    enum conn_want want;       /* what must happen next */
+    enum conn_want watched;    /* for the stage: what it told the kernel to watch for */
+    bool would_block;          /* the last recv or send met EAGAIN: only the kernel knows more */
+    bool closing;              /* close once the output is sent */
+    bool unread;               /* closing, although the peer may still be sending */
+    bool lingering;            /* output sent, write side shut; reading until the peer closes */
+    uint32_t clock;            /* which time-out runs: conn.c */
     uint32_t requests;         /* answered on this connection */
     int64_t deadline;          /* clock_ms() when the running time-out ends */
     struct conn *prev, *next;  /* borrowed: neighbours in the list of the same time-out */
     struct http_parser parser; /* progress in the request at the head of `in` */
     struct buf in;             /* bytes of an unfinished request, and what came behind it */
-    struct buf out;            /* bytes of replies that send(2) did not take yet */
+    struct buf out;            /* bytes of replies that send(2) did not take at once */
+    uint32_t out_sent;         /* how many of them it took since */
     conn_produce *produce;     /* borrowed; NULL: no body is being produced */
     uint64_t produced, length; /* bytes of the produced body sent so far, and in all */
 };

@@ -53,7 +53,8 @@ struct http_parser {
     uint8_t fields;       /* seen so far, trailers too */
     uint16_t flags;
     uint16_t type_len;
-    uint32_t extensions;  /* bytes of chunk extensions so far */
+    uint16_t extensions;  /* bytes of chunk extensions so far */
+    uint32_t trailers;    /* bytes of trailers so far */
     uint32_t at;          /* bytes of the input parsed so far */
     uint32_t head_len;    /* bytes of head, once it is complete */
     uint32_t path;        /* offsets into the input */
@@ -80,9 +81,6 @@ ssize_t http_parse(struct http_parser *p, char *bytes, size_t *len, size_t max_b
 /* True when the client sent all of its head and waits for "100 Continue" before it sends the
  * body (RFC 9110 section 10.1.1). Meaningful while http_parse() returns 0. True only once. */
 bool http_wants_continue(struct http_parser *p);
-
-/* True when a request has begun: http_parse() has seen its first byte. */
-bool http_started(const struct http_parser *p);
 
 /* Find `key` in a query string, "a=1&key=VALUE"; percent-escapes and '+' are decoded into
  * value (cap bytes, terminated with NUL). Returns the value's length; -1: not there;

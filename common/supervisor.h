@@ -13,8 +13,8 @@ enum { YOUNG_MS = 1000, RESPAWN_MIN_MS = 10, RESPAWN_MAX_MS = 640 };
  * SIGTERM on, reap them all and return 0. Workers that have not ended a second after
  * STOP_TIMEOUT_MS, or when a second signal comes, are killed with SIGKILL.
  * spawn: forks; the child calls worker_begin(), works, and exits; the parent gets its pid, or
- * -1. ready: called once all were started; may be NULL. waitpid(2), sigtimedwait(2). */
-int supervise(int workers, pid_t (*spawn)(int slot), void (*ready)(void));
+ * -1. Sources: waitpid(2), sigtimedwait(2). */
+int supervise(int workers, pid_t (*spawn)(int slot));
 
 /* In a new worker, before anything else: undo what the parent blocked, catch SIGTERM
  * (stop_on_signals()), ignore SIGINT (the terminal sends it to the whole group; the parent

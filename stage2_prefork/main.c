@@ -1,0 +1,65 @@
+/* stage 2 - N processes, blocking calls: one client per process.
+ * Does not: let a worker look at any other client before the present one is finished. */
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "conn.h"
+#include "net.h"
+#include "options.h"
+#include "stats.h"
+#include "stop.h"
+#include "supervisor.h"
+
+static struct options opt;
+static int listener;
+
+/* Talk to one client until it is finished. Everybody else waits. */
+static void serve(struct conn *c)
+{
+    while (c->want != WANT_CLOSE) {
+        if (c->want == WANT_READ)
+            conn_fill(c); /* sleeps in recv(2) */
+        else
+            conn_drain(c); /* sleeps in send(2) */
+    }
+    conn_close(c);
+}
+
+static void event_loop(void)
+{
+    while (!stopping) {
+        int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC); /* sleeps here */
+        struct conn *c = fd == -1 ? NULL : conn_open(fd);
+
+        if (c)
+            serve(c);
+        else if (!net_accept_failed())
+            poll(NULL, 0, NET_PAUSE_MS);
+    }
+}
+
+/* Start worker `slot`. The listener is inherited: all workers sleep in accept4(2) on the same
+ * queue, and the kernel wakes one of them for each client. fork(2). */
+static pid_t spawn(int slot)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        worker_begin(slot);
+        event_loop();
+        exit(EXIT_SUCCESS);
+    }
+    return pid;
+}
+
+int main(int argc, char **argv)
+{
+    opt = options_parse(argc, argv, OPTIONS_WORKERS);
+    conn_setup(&opt, true);
+    stats_setup(opt.workers);
+    listener = net_listen(&opt, 0);
+    net_announce(&opt);
+    return supervise(opt.workers, spawn);
+}

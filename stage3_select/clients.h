@@ -1,0 +1,22 @@
+/* clients.h - whom stage 3 waits for, and the wait itself, made twice.
+ * Does not: serve anybody. */
+#ifndef CLIENTS_H
+#define CLIENTS_H
+
+#include <stdbool.h>
+
+#include "conn.h"
+
+struct clients {
+    struct conn **by_fd; /* owned, its entries too; NULL: not a client */
+    int size;            /* entries in by_fd: the first fd that does not fit */
+    int listener;
+    bool accepting;      /* wait for the listener too */
+};
+
+/* Sleep until a client or the listener is ready, a signal comes, or timeout_ms are over (-1:
+ * never). Writes the ready fds to ready, which has room for `size`; returns how many. */
+int wait_select(const struct clients *clients, int timeout_ms, int ready[]);
+int wait_poll(const struct clients *clients, int timeout_ms, int ready[]);
+
+#endif

@@ -1,0 +1,86 @@
+/* stage 3 - one process, select(2) or poll(2): many clients, never asleep in one of them.
+ * Does not: use a second cpu, or stay cheap when most of its clients are idle. */
+#include <stdlib.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+
+#include "conn.h"
+#include "clients.h"
+#include "net.h"
+#include "options.h"
+#include "stats.h"
+#include "stop.h"
+
+enum { ACCEPT_BATCH = 64 };
+
+static struct options opt;
+static struct clients clients;
+
+/* Do for one client what can be done now, then go back to the loop. */
+static void serve(struct conn *c)
+{
+    if (c->want == WANT_READ)
+        conn_fill(c);
+    else if (c->want == WANT_WRITE)
+        conn_drain(c);
+    if (c->want == WANT_CLOSE) {
+        clients.by_fd[c->fd] = NULL;
+        conn_close(c);
+    }
+}
+
+static void accept_clients(void)
+{
+    for (int i = 0; i < ACCEPT_BATCH && conn_count < opt.max_connections; i++) {
+        int fd = accept4(clients.listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+        if (fd >= clients.size)
+            net_refuse(fd); /* FD_SET(3) would write outside the set */
+        else if (fd != -1)
+            clients.by_fd[fd] = conn_open(fd);
+        else if (!net_accept_failed())
+            break;
+    }
+}
+
+static void event_loop(int *ready)
+{
+    while (!stopping || conn_count > 0) {
+        int timeout_ms = net_paused() ? NET_PAUSE_MS : conn_timeout_ms();
+        bool knock = false;
+        struct conn *c;
+        int n;
+
+        clients.accepting = !stopping && !net_paused() && conn_count < opt.max_connections;
+        if (opt.multiplexer == MULTIPLEXER_SELECT)
+            n = wait_select(&clients, timeout_ms, ready);
+        else
+            n = wait_poll(&clients, timeout_ms, ready);
+        for (int i = 0; i < n; i++) {
+            if (ready[i] == clients.listener)
+                knock = true;
+            else
+                serve(clients.by_fd[ready[i]]);
+        }
+        if (knock)
+            accept_clients(); /* last: a reused fd number is not among the ready ones */
+        while ((c = conn_expired()))
+            serve(c);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    int *ready;
+
+    opt = options_parse(argc, argv, OPTIONS_MULTIPLEXER);
+    conn_setup(&opt, false);
+    clients.listener = net_listen(&opt, SOCK_NONBLOCK);
+    clients.size = opt.multiplexer == MULTIPLEXER_SELECT ? FD_SETSIZE : options_max_fds();
+    clients.by_fd = calloc((size_t)clients.size, sizeof(*clients.by_fd));
+    ready = calloc((size_t)clients.size, sizeof(*ready));
+    net_announce(&opt);
+    stop_on_signals();
+    event_loop(ready);
+    return 0;
+}

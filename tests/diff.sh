@@ -1,0 +1,56 @@
+#!/bin/sh
+# The lessons: what a stage changes against the one before it, held to a budget of lines.
+# Does not: judge the lines.
+#
+# usage: tests/diff.sh              check all budgets, in the manner of a Check program
+#        tests/diff.sh FROM TO      print the diff from stage FROM to stage TO: 1 2, 2 3, 3 4
+#        tests/diff.sh select poll  print the diff of stage 3's two waits
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+# FROM TO BUDGET, in changed lines: each - and each + is one.
+budgets='1 2 40
+2 3 120
+3 4 130'
+
+# wait_poll.c is left out between stages: against wait_select.c it is a lesson of its own.
+diff_stages() {
+    from=$(echo "stage$1"_*)
+    to=$(echo "stage$2"_*)
+    shift 2
+    diff -N -x wait_poll.c -x '*.md' "$@" "$from" "$to"
+}
+
+case $# in
+0) ;;
+2)
+    if [ "$1-$2" = select-poll ]; then
+        diff -u stage3_select/wait_select.c stage3_select/wait_poll.c
+    else
+        diff_stages "$1" "$2" -u
+    fi
+    [ $? -le 1 ] # that they differ is no failure
+    exit
+    ;;
+*)
+    sed -n 's/^# *usage: //p' "$0" >&2
+    exit 2
+    ;;
+esac
+
+checks=0
+failures=0
+while read -r from to budget; do
+    checks=$((checks + 1))
+    lines=$(diff_stages "$from" "$to" | grep -c '^[<>]')
+    echo "note: $from-$to: $lines of $budget lines"
+    if [ "$lines" = 0 ] || [ "$lines" -gt "$budget" ]; then
+        echo "stage $to changes $lines lines of stage $from; the budget is 1 to $budget." \
+            "See make diff-$from-$to."
+        failures=$((failures + 1))
+    fi
+done <<END
+$budgets
+END
+echo "$((100 * (checks - failures) / checks))%: Checks: $checks, Failures: $failures, Errors: 0"
+[ "$failures" = 0 ]
