@@ -44,11 +44,16 @@ obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 BIN := $(STAGES:%=$(B)/%)
 TESTS := $(UNIT_SRC:tests/%.c=$(B)/tests/%)
 
+# What is being made, in a word; the whole command with V=1.
+say = @$(if $(V),:,echo '  $(1)')
+Q := $(if $(V),,@)
+
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all FORCE
 
 all: $(BIN) ## build the four servers into build/; the same as make alone
+	@:
 
 # What was compiled with other flags, or by another compiler, is made anew.
 FLAGS_FILE := $(B)/obj/flags
@@ -62,21 +67,25 @@ $(FLAGS_FILE):
 
 $(B)/obj/%.o: %.c $(FLAGS_FILE)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+	$(call say,cc $<)
+	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 # common/ as one archive: a program takes what it needs.
 $(B)/obj/common.a: $(call obj,$(COMMON_SRC))
-	rm -f $@ && ar rcs $@ $^
+	$(call say,ar $@)
+	$(Q)rm -f $@ && ar rcs $@ $^
 
 define stage_rule
 $(B)/$(1): $(call obj,$(wildcard $(1)/*.c)) $(B)/obj/common.a
-	$$(CC) $$(ALL_LDFLAGS) -o $$@ $$^
+	$$(call say,ld $$@)
+	$$(Q)$$(CC) $$(ALL_LDFLAGS) -o $$@ $$^
 endef
 $(foreach s,$(STAGES),$(eval $(call stage_rule,$(s))))
 
 $(B)/tests/%: $(B)/obj/tests/%.o $(call obj,$(HARNESS_SRC)) $(B)/obj/common.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(CHECK_LIBS) -lhttp_parser $(EVENT_LIBS)
+	$(call say,ld $@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(CHECK_LIBS) -lhttp_parser $(EVENT_LIBS)
 
 # ---- Use ----------------------------------------------------------------------------------
 
@@ -93,6 +102,7 @@ help: ## print this
 ## SANITIZE of gcc and clang: make test SANITIZE=address,undefined
 ## VALGRIND 1: make test VALGRIND=1
 ## B folder that is built into: make CC=clang B=build/clang
+## V 1: show the commands that are run
 ## SECONDS how long to fuzz: make fuzz SECONDS=600
 ## PREFIX where to install: make install PREFIX=$HOME/.local
 ## DESTDIR put before PREFIX, for makers of packages
@@ -165,31 +175,34 @@ fuzz_obj = $(patsubst %.c,build/fuzz/obj/%.o,$(1))
 
 build/fuzz/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	clang $(FUZZ_CFLAGS) -c -o $@ $<
+	$(call say,clang $<)
+	$(Q)clang $(FUZZ_CFLAGS) -c -o $@ $<
 
 build/fuzz/obj/common.a: $(call fuzz_obj,$(COMMON_SRC))
-	rm -f $@ && ar rcs $@ $^
+	$(call say,ar $@)
+	$(Q)rm -f $@ && ar rcs $@ $^
 
 build/fuzz/fuzz_%: build/fuzz/obj/tests/fuzz_%.o build/fuzz/obj/common.a
-	clang $(FUZZ_CFLAGS) -o $@ $^
+	$(call say,ld $@)
+	$(Q)clang $(FUZZ_CFLAGS) -o $@ $^
 
 fuzz: ## set up, build, feed nonsense to the parser and to conn
 	@common/setup.sh build fuzz
 	@$(MAKE) --no-print-directory $(PARALLEL) $(FUZZERS)
-	@$(MAKE) --no-print-directory run-fuzz
+	@$(MAKE) --no-print-directory -k run-fuzz
 
 run-fuzz: $(FUZZERS:build/fuzz/fuzz_%=run-fuzz-%)
 
 # libFuzzer writes new finds into the first folder only; the corpus in the tree is just read.
 run-fuzz-%: build/fuzz/fuzz_%
 	@mkdir -p build/fuzz/corpus/$*
-	@rm -f build/fuzz/$*-crash-* build/fuzz/$*-leak-* build/fuzz/$*-timeout-* build/fuzz/$*-oom-*
 	@echo "fuzz_$*: $$(($(SECONDS) / $(words $(FUZZERS)))) seconds"
 	@$< -max_total_time=$$(($(SECONDS) / $(words $(FUZZERS)))) -timeout=10 -print_final_stats=1 \
 	  -artifact_prefix=build/fuzz/$*- build/fuzz/corpus/$* $(wildcard tests/corpus/$*) \
 	  >build/fuzz/$*.log 2>&1 </dev/null || \
 	  { grep -v '^#' build/fuzz/$*.log | tail -n 60; \
-	    echo "fuzz_$*: FAILED; the input: $$(ls build/fuzz/$*-*-* 2>/dev/null)"; exit 1; }
+	    echo "fuzz_$*: FAILED; the input:" \
+	      "$$(sed -n 's/.*Test unit written to //p' build/fuzz/$*.log)"; exit 1; }
 	@awk '/^stat::number_of_executed_units/ { runs = $$2 } / cov: / { line = $$0 } \
 	  END { sub(/.* cov: /, "", line); split(line, w, " "); \
 	        printf "fuzz_$*: %d executions, %d edges covered, nothing found\n", runs, w[1] }' \
@@ -207,7 +220,9 @@ lint: ## set up; clang-format, clang-tidy, cppcheck, shellcheck
 	@echo 'lint: nothing to complain about'
 
 lint-format:
-	clang-format --dry-run -Werror $(C_SRC) $(C_HDR)
+	@echo 'clang-format: $(words $(C_SRC) $(C_HDR)) files'
+	@printf '%s\n' $(C_SRC) $(C_HDR) | xargs -P $(NPROC) -n 1 sh -c \
+	  'clang-format --dry-run -Werror "$$0" 2>/dev/null || { echo "$$0: see make format"; exit 1; }'
 
 # One file at a time and all processors; what is wrong with a file is printed in one piece.
 lint-tidy:
@@ -216,15 +231,18 @@ lint-tidy:
 	  'out=$$(clang-tidy -p . --quiet "$$0" 2>&1) || { printf "%s\n" "$$out"; exit 1; }'
 
 lint-cppcheck:
-	cppcheck -q -j $(NPROC) --error-exitcode=1 --enable=warning,performance,portability \
+	@echo 'cppcheck: $(words $(C_SRC)) files'
+	@cppcheck -q -j $(NPROC) --error-exitcode=1 --enable=warning,performance,portability \
 	  --inline-suppr --std=c11 --library=gnu --suppress=missingIncludeSystem \
 	  -D_GNU_SOURCE -Icommon $(C_SRC)
 
 lint-sh:
-	shellcheck $(SH_SRC)
+	@echo 'shellcheck: $(words $(SH_SRC)) files'
+	@shellcheck $(SH_SRC)
 
 lint-python:
-	PYTHONPYCACHEPREFIX=build/pycache python3 -m py_compile $(PY_SRC)
+	@echo 'python3: $(words $(PY_SRC)) files'
+	@PYTHONPYCACHEPREFIX=build/pycache python3 -m py_compile $(PY_SRC)
 
 format: ## format all C files
 	@common/setup.sh lint

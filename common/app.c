@@ -195,19 +195,21 @@ static void show_stats(struct conn *c, const struct request *req)
     conn_reply(c, req, 200, json, none, (struct slice){ body, (size_t)len });
 }
 
+#define ALLOW(methods) { "Allow: " methods "\r\n", sizeof("Allow: " methods "\r\n") - 1 }
+#define PATH(literal) { literal, sizeof(literal) - 1 }
 static const struct {
-    const char *path;
+    struct slice path;
     unsigned methods; /* enum http_method, or-ed */
     struct slice allow;
     void (*handler)(struct conn *c, const struct request *req);
 } routes[] = {
-    { "/", HTTP_GET | HTTP_HEAD, { "Allow: GET, HEAD\r\n", 18 }, hello },
-    { "/echo", HTTP_POST | HTTP_PUT, { "Allow: POST, PUT\r\n", 18 }, echo },
-    { "/sleep", HTTP_GET | HTTP_HEAD, { "Allow: GET, HEAD\r\n", 18 }, sleep_ms },
-    { "/burn", HTTP_GET | HTTP_HEAD, { "Allow: GET, HEAD\r\n", 18 }, burn_ms },
-    { "/bytes", HTTP_GET | HTTP_HEAD, { "Allow: GET, HEAD\r\n", 18 }, bytes },
-    { "/whoami", HTTP_GET | HTTP_HEAD, { "Allow: GET, HEAD\r\n", 18 }, whoami },
-    { "/stats", HTTP_GET | HTTP_HEAD, { "Allow: GET, HEAD\r\n", 18 }, show_stats },
+    { PATH("/"), HTTP_GET | HTTP_HEAD, ALLOW("GET, HEAD"), hello },
+    { PATH("/echo"), HTTP_POST | HTTP_PUT, ALLOW("POST, PUT"), echo },
+    { PATH("/sleep"), HTTP_GET | HTTP_HEAD, ALLOW("GET, HEAD"), sleep_ms },
+    { PATH("/burn"), HTTP_GET | HTTP_HEAD, ALLOW("GET, HEAD"), burn_ms },
+    { PATH("/bytes"), HTTP_GET | HTTP_HEAD, ALLOW("GET, HEAD"), bytes },
+    { PATH("/whoami"), HTTP_GET | HTTP_HEAD, ALLOW("GET, HEAD"), whoami },
+    { PATH("/stats"), HTTP_GET | HTTP_HEAD, ALLOW("GET, HEAD"), show_stats },
 };
 enum { ROUTES = sizeof(routes) / sizeof(routes[0]) };
 
@@ -218,12 +220,16 @@ static void on_connect(struct conn *c)
 
 static void on_message(struct conn *c, const struct request *req)
 {
-    char path[PATH_CAP];
-    ssize_t len = http_unescape(req->path, false, path, sizeof(path));
+    struct slice path = req->path;
+    char plain[PATH_CAP];
 
+    if (memchr(path.base, '%', path.len)) {
+        ssize_t len = http_unescape(path, false, plain, sizeof(plain));
+
+        path = (struct slice){ plain, len < 0 ? 0 : (size_t)len };
+    }
     for (int i = 0; i < ROUTES; i++) {
-        if (len != (ssize_t)strlen(routes[i].path) ||
-            memcmp(path, routes[i].path, (size_t)len) != 0)
+        if (!slice_equal(path, routes[i].path))
             continue;
         if (routes[i].methods & req->method)
             routes[i].handler(c, req);

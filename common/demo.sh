@@ -7,7 +7,7 @@
 set -eu
 
 pid=''
-dir=$(mktemp -d)
+dir=${TMPDIR:-/tmp}/demo.$$
 
 # By its id, and waited for: also when Ctrl-C ends the demo half way.
 stop_server() {
@@ -22,6 +22,7 @@ stop_server() {
 trap 'stop_server || true; rm -rf "$dir"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
+mkdir -m 700 "$dir"
 
 fail() {
     printf 'demo: %s\n' "$*" >&2
@@ -60,8 +61,8 @@ for program; do
     printf '\n' >>"$dir/answer"
     show "$ curl -i $url" <"$dir/answer"
     # WCHAN is the kernel's function that the process sleeps in: the stages differ in it.
-    ps --forest -o pid,stat,wchan:20,args -p "$pid" --ppid "$pid" |
-        sed "s|${program%/*}/||" | show "$ ps --forest -o pid,stat,wchan,args"
+    ps --forest -o pid,stat,wchan:22,args -p "$pid" --ppid "$pid" | sed "s|${program%/*}/||" |
+        show "$ ps --forest -o pid,stat,wchan:22,args -p $pid --ppid $pid"
     server=$pid
     stop_server || fail "$name ended with status $? after SIGTERM"
     printf '  $ kill %s    # ended with status 0\n' "$server"

@@ -43,6 +43,31 @@ static bool is(char c, uint8_t class)
     return classes[(uint8_t)c] & class;
 }
 
+static const char *skip(const char *c, const char *end, uint8_t class)
+{
+    while (c < end && is(*c, class))
+        c++;
+    return c;
+}
+
+/* Skip field text, eight bytes at a time while they hold no control character; the byte that
+ * stops it is looked at singly. Most of what a server reads is field text. */
+static const char *skip_text(const char *c, const char *end)
+{
+    const uint64_t ones = UINT64_MAX / 0xff; /* 0x01 in each byte */
+    uint64_t word;
+
+    for (; end - c >= 8; c += 8) {
+        memcpy(&word, c, 8);
+        uint64_t below = (word - ones * ' ') & ~word;      /* top bit: a byte under 0x20 */
+        uint64_t del = ((word ^ ones * 0x7f) - ones) & ~(word ^ ones * 0x7f);
+
+        if ((below | del) & ones * 0x80)
+            break;
+    }
+    return skip(c, end, TEXT);
+}
+
 enum state { START, FIELDS, BODY, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILERS, DONE };
 
 enum flag {
@@ -127,27 +152,26 @@ static int end_of_line(struct http_parser *p, const char *c, const char *end)
 /* uri-host [ ":" port ], RFC 9110 section 7.2 and RFC 3986 section 3.2.2. */
 static bool authority_valid(struct slice a)
 {
-    const char *c = a.base;
     const char *end = a.base + a.len;
-    const char *name = c;
-    uint8_t class = HOST;
-    long port = 0;
+    const char *c;
+    int port = 0;
 
-    if (c < end && *c == '[') {
-        class = ADDRESS;
-        name = ++c;
-    }
-    while (c < end && (is(*c, class) || (class == HOST && *c == '%'))) {
-        if (*c == '%' && (end - c < 3 || hex_value(c[1]) < 0 || hex_value(c[2]) < 0))
+    if (a.len > 0 && *a.base == '[') {
+        c = skip(a.base + 1, end, ADDRESS);
+        if (c == a.base + 1 || c == end || *c++ != ']')
             return false;
-        c++;
+    } else {
+        c = skip(a.base, end, HOST);
+        while (end - c >= 3 && *c == '%' && hex_value(c[1]) >= 0 && hex_value(c[2]) >= 0)
+            c = skip(c + 3, end, HOST);
+        if (c == a.base)
+            return false;
     }
-    if (c == name || (class == ADDRESS && (c == end || *c++ != ']')))
-        return false;
     if (c < end && *c++ != ':')
         return false;
     for (; c < end; c++) {
-        if (!is_digit(*c) || (port = port * 10 + (*c - '0')) > 65535)
+        port = port * 10 + (*c - '0');
+        if (!is_digit(*c) || port > 65535)
             return false;
     }
     return true;
@@ -229,24 +253,27 @@ static int parse_target(struct http_parser *p, const char *base, const char **c,
 static int parse_method(struct http_parser *p, const char **c, const char *end)
 {
     const char *s = *c;
-    size_t len;
 
-    while (s < end && is(*s, TOKEN) && s - *c <= METHOD_MAX_LEN)
-        s++;
-    len = (size_t)(s - *c);
-    if (len > METHOD_MAX_LEN)
-        return refuse(p, 501, "unknown method");
-    if (s == end)
-        return MORE;
-    if (*s != ' ' || len == 0)
-        return refuse(p, 400, "request line does not start with a method and a space");
     for (int i = 0; i < METHODS; i++) {
-        if (methods[i].name.len == len && memcmp(methods[i].name.base, *c, len) == 0) {
+        const struct slice *name = &methods[i].name;
+        size_t same = 0;
+
+        while (same < name->len && s + same < end && s[same] == name->base[same])
+            same++;
+        if (same == name->len && s + same < end && s[same] == ' ') {
             p->method = (uint8_t)methods[i].method;
-            *c = s + 1;
+            *c = s + same + 1;
             return NEXT;
         }
     }
+    while (s < end && is(*s, TOKEN) && s - *c <= METHOD_MAX_LEN)
+        s++;
+    if (s - *c > METHOD_MAX_LEN)
+        return refuse(p, 501, "unknown method");
+    if (s == end)
+        return MORE;
+    if (s == *c || *s != ' ')
+        return refuse(p, 400, "request line does not start with a method and a space");
     return refuse(p, 501, "unknown method");
 }
 
@@ -257,6 +284,11 @@ static int parse_version(struct http_parser *p, const char **c, const char *end)
     static const char form[] = "HTTP/d.d";
     const char *s = *c;
 
+    if (end - s >= 8 && memcmp(s, "HTTP/1.1", 8) == 0) { /* nearly always */
+        p->minor = 1;
+        *c = s + 8;
+        return NEXT;
+    }
     for (int i = 0; form[i]; i++, s++) {
         if (s == end)
             return MORE;
@@ -428,11 +460,9 @@ static int interpret(struct http_parser *p, const char *bytes, struct slice name
 static int parse_field(struct http_parser *p, const char **c, const char *end,
                        struct slice *name, struct slice *value)
 {
-    const char *s = *c;
+    const char *s = skip(*c, end, TOKEN);
     int step;
 
-    while (s < end && is(*s, TOKEN))
-        s++;
     if (s == end)
         return MORE;
     if (s == *c && (*s == ' ' || *s == '\t'))
@@ -443,8 +473,7 @@ static int parse_field(struct http_parser *p, const char **c, const char *end,
     for (s++; s < end && (*s == ' ' || *s == '\t'); s++)
         continue;
     value->base = s;
-    while (s < end && is(*s, TEXT))
-        s++;
+    s = skip_text(s, end);
     value->len = (size_t)(s - value->base);
     step = end_of_line(p, s, end);
     if (step != NEXT)
@@ -534,8 +563,7 @@ static int parse_chunk_size(struct http_parser *p, const char *bytes, size_t len
     while (c < end && (*c == ' ' || *c == '\t'))
         c++;
     if (c < end && *c == ';')
-        while (c < end && is(*c, TEXT))
-            c++;
+        c = skip_text(c, end);
     else if (c < end && c > extension)
         return refuse(p, 400, "space after the chunk size");
     step = end_of_line(p, c, end);
@@ -781,7 +809,9 @@ struct slice http_reason(int status)
     return (struct slice){ line.base + before, line.len - before - strlen("\r\n") };
 }
 
-static char date[] = "Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
+/* The beginning of nearly all responses, formatted once a second. */
+static char ok_and_date[] = "HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
+enum { DATE_AT = 17, DATE_LEN = sizeof(ok_and_date) - 1 - DATE_AT };
 
 void http_date_update(void)
 {
@@ -793,7 +823,7 @@ void http_date_update(void)
         return;
     formatted = now;
     gmtime_r(&now, &tm);
-    strftime(date, sizeof(date), "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &tm);
+    strftime(ok_and_date + DATE_AT, DATE_LEN + 1, "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &tm);
 }
 
 static char *put(char *out, const char *bytes, size_t len)
@@ -816,10 +846,16 @@ static char *put_number(char *out, uint64_t n)
 
 size_t http_format_head(char *out, const struct http_head *head)
 {
-    struct slice line = status_line(head->status);
-    char *o = put(out, line.base, line.len);
+    char *o = out;
 
-    o = put(o, date, sizeof(date) - 1);
+    if (head->status == 200) {
+        o = put(o, ok_and_date, sizeof(ok_and_date) - 1);
+    } else {
+        struct slice line = status_line(head->status);
+
+        o = put(o, line.base, line.len);
+        o = put(o, ok_and_date + DATE_AT, DATE_LEN);
+    }
     if (head->type.len > 0) {
         o = PUT(o, "Content-Type: ");
         o = put(o, head->type.base, head->type.len);

@@ -252,13 +252,13 @@ tell_packages() {
 }
 
 # Words on the command line are checked against the table: a misspelt group is no empty one.
-groups=$(needs | cut -d ' ' -f 1 | sort -u | tr '\n' ' ')
+groups=$(needs | cut -d ' ' -f 1 | sort -u | tr '\n' ' ' | sed 's/ $//')
 [ $# -gt 0 ] || {
     say "usage: $0 GROUP... (groups: $groups)"
     exit 2
 }
 for group; do
-    case " $groups" in
+    case " $groups " in
     *" $group "*) ;;
     *)
         say "no group '$group' (groups: $groups)"

@@ -28,7 +28,8 @@ static const struct mode modes[] = {
     { "stage3-poll", "stage3_select", "--multiplexer=poll", 0, INT_MAX },
     { "stage4-reuseport", "stage4_epoll_reuseport", "-w 2", 2, INT_MAX },
     { "stage4-shared", "stage4_epoll_reuseport", "-w 2 --accept=shared", 2, INT_MAX },
-    { "stage4-exclusive", "stage4_epoll_reuseport", "-w 2 --accept=exclusive", 2, INT_MAX },
+    { "stage4-exclusive", "stage4_epoll_reuseport", "-w 2 --accept=exclusive", 2,
+      INT_MAX },
     { "stage4-edge", "stage4_epoll_reuseport", "-w 2 --trigger=edge", 2, INT_MAX },
 };
 
@@ -62,7 +63,7 @@ void harness_complain(const char *what)
 
 void skip(const char *why)
 {
-    dprintf(STDOUT_FILENO, "SKIPPED in %s: %s\n", mode->name, why);
+    dprintf(STDOUT_FILENO, "note: skipped in %s: %s\n", mode->name, why);
 }
 
 void pause_ms(int ms)
@@ -82,8 +83,8 @@ static void raise_nofile(void)
 }
 
 /* In a process of its own: the case of `mode`, with its output going to `out`. */
-static _Noreturn void run_case(const char *name, void (*add_tests)(TCase *tc), int timeout_s,
-                               int out)
+static _Noreturn void run_case(const char *name, void (*add_tests)(TCase *tc),
+                               int timeout_s, int out)
 {
     Suite *suite = suite_create(name);
     TCase *tc = tcase_create(mode->name);
@@ -131,7 +132,7 @@ int harness_run(const char *suite, void (*add_tests)(TCase *tc), int timeout_s)
 {
     const char *only = getenv("CK_RUN_CASE");
     const char *jobs_text = getenv("TEST_JOBS");
-    int jobs = jobs_text ? atoi(jobs_text) : 4;
+    int jobs = jobs_text && atoi(jobs_text) > 0 ? atoi(jobs_text) : 4;
     int running = 0, failed = 0, ran = 0;
     int outs[MODES];
     pid_t pids[MODES] = { 0 };
@@ -140,8 +141,10 @@ int harness_run(const char *suite, void (*add_tests)(TCase *tc), int timeout_s)
     for (int i = 0; i < MODES; i++) {
         if (only && strcmp(only, modes[i].name) != 0)
             continue;
-        if (running >= jobs && running-- > 0)
+        if (running >= jobs) {
             failed += !reap_case(pids, outs);
+            running--;
+        }
         mode = &modes[i];
         outs[i] = memfd_create(mode->name, MFD_CLOEXEC);
         pids[i] = fork();
@@ -284,7 +287,8 @@ static void server_destroy(struct server *s)
     s->pid = 0;
 }
 
-/* The first line of stdout, without its end. False: the end of stdout, or of our patience. */
+/* The first line of stdout, without its end. False: the end of stdout, or of our
+ * patience. */
 static bool read_banner(struct server *s)
 {
     int64_t end = clock_ms() + scaled_ms(PATIENCE_MS);
@@ -294,7 +298,8 @@ static bool read_banner(struct server *s)
         struct pollfd p = { s->out, POLLIN, 0 };
         int64_t left = end - clock_ms();
 
-        if (left <= 0 || poll(&p, 1, (int)left) != 1 || read(s->out, s->banner + n, 1) != 1)
+        if (left <= 0 || poll(&p, 1, (int)left) != 1 ||
+            read(s->out, s->banner + n, 1) != 1)
             return false;
         if (s->banner[n] == '\n') {
             s->banner[n] = '\0';
@@ -308,7 +313,7 @@ static bool read_banner(struct server *s)
 void server_start_limited(struct server *s, const char *args, unsigned nofile)
 {
     struct words w;
-    char *colon;
+    const char *port;
 
     server_words(&w, args);
     memset(s, 0, sizeof *s);
@@ -320,13 +325,10 @@ void server_start_limited(struct server *s, const char *args, unsigned nofile)
         server_destroy(s);
         ck_abort_msg("%s %s %s did not start: %s", mode->stage, mode->args, args, log);
     }
-    s->ipv6 = strstr(s->banner, " [::1]:") != NULL;
-    colon = strchr(s->banner + strcspn(s->banner, "]"), ':'); /* behind "[::1]" */
-    if (!s->ipv6) {
-        colon = strstr(s->banner, " on ");
-        colon = colon ? strchr(colon, ':') : NULL;
-    }
-    s->port = colon ? atoi(colon + 1) : 0;
+    port = strstr(s->banner, " on [::1]:");
+    s->ipv6 = port != NULL;
+    port = s->ipv6 ? port + strlen(" on [::1]:") : strstr(s->banner, ".0.0.1:");
+    s->port = port ? atoi(port + (s->ipv6 ? 0 : strlen(".0.0.1:"))) : 0;
     ck_assert_msg(s->port > 0, "no port in the first line: %s", s->banner);
 }
 
@@ -354,8 +356,8 @@ int server_wait(struct server *s, int ms)
 /* Words of sanitizers and of valgrind in what a server wrote. */
 static bool log_is_bad(const char *log)
 {
-    static const char *const words[] = { "Sanitizer", "runtime error:", "Assertion", "\n==",
-                                         "definitely lost" };
+    static const char *const words[] = { "Sanitizer", "runtime error:", "Assertion",
+                                         "\n==", "definitely lost" };
 
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
         if (strstr(log, words[i]))
@@ -391,14 +393,16 @@ const char *server_end(struct server *s)
     } else if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
         snprintf(problem, sizeof problem, "ended with %s %d: %.8000s",
                  WIFEXITED(status) ? "status" : "signal",
-                 WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status), server_log(s));
+                 WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status),
+                 server_log(s));
     } else if (!group_ends(s, 1000)) {
         snprintf(problem, sizeof problem, "left a process behind");
     } else if (log_is_bad(server_log(s))) {
         snprintf(problem, sizeof problem, "complained: %.8000s", server_log(s));
     }
     if (status != -1) {
-        group_ends(s, 0) ? (void)0 : (void)kill(-s->pid, SIGKILL);
+        if (!group_ends(s, 0))
+            kill(-s->pid, SIGKILL);
         s->pid = 0; /* reaped: the number may be somebody else's by now */
     }
     server_destroy(s);
@@ -467,7 +471,7 @@ static int find_processes(pid_t group, bool dead, pid_t pids[], int cap)
         pid_t pid = (pid_t)atoi(entry->d_name);
         struct process p;
 
-        if (pid <= 0 || !process_read(pid, &p) || strchr("ZX", p.state) == NULL != !dead)
+        if (pid <= 0 || !process_read(pid, &p) || (strchr("ZX", p.state) != NULL) != dead)
             continue;
         if (dead ? p.parent == group : p.group == group)
             pids[n++] = pid;
@@ -587,7 +591,8 @@ void program_run(struct outcome *o, const char *const argv[])
         o->err[0] = '\0';
     close(out);
     close(err);
-    ck_assert_msg(ended, "%s did not end; stdout: %s; stderr: %s", argv[0], o->out, o->err);
+    ck_assert_msg(ended, "%s did not end; stdout: %s; stderr: %s", argv[0], o->out,
+                  o->err);
     o->status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 

@@ -1,9 +1,10 @@
 /* harness.h - start and stop any stage, and be its client.
  * Does not: know what is tested. Every wait is for a fact and has a deadline.
  *
- * Environment: BUILD_DIR, the folder of the servers (default: above the test program's own);
- * SERVER_WRAPPER, words to put before a server ("valgrind -q ..."); TIME_SCALE, by which all
- * deadlines are multiplied; TEST_JOBS, how many cases run side by side (4); CK_RUN_CASE.
+ * Environment: BUILD_DIR, the folder of the servers (default: above the test program's
+ * own); SERVER_WRAPPER, words to put before a server ("valgrind -q ..."); TIME_SCALE, by
+ * which all deadlines are multiplied; TEST_JOBS, how many cases run side by side (4);
+ * CK_RUN_CASE.
  *
  * What fails in here fails the Check test that called. */
 #ifndef HARNESS_H
@@ -29,9 +30,9 @@ struct mode {
 
 extern const struct mode *mode; /* the one whose case is running */
 
-/* Run one suite with a case per mode, each in a process of its own, TEST_JOBS side by side.
- * add_tests: fills the case of the current `mode`. timeout_s: of a single test, before scaling.
- * Returns what main() returns. */
+/* Run one suite with a case per mode, each in a process of its own, TEST_JOBS side by
+ * side. add_tests: fills the case of the current `mode`. timeout_s: of a single test,
+ * before scaling. Returns what main() returns. */
 int harness_run(const char *suite, void (*add_tests)(TCase *tc), int timeout_s);
 
 /* Something went wrong outside of a test (in an unchecked fixture): the run fails. */
@@ -48,13 +49,14 @@ int scaled_ms(int ms); /* times TIME_SCALE */
 enum { PATIENCE_MS = 5000 }; /* the usual deadline, before scaling */
 
 /* Wait, at most ms (before scaling), until `condition` is true; check it every 5 ms. */
-#define eventually(condition, ms)                                                             \
-    do {                                                                                      \
-        int64_t end_ = clock_ms() + scaled_ms(ms);                                            \
-        while (!(condition)) {                                                                \
-            ck_assert_msg(clock_ms() < end_, "not true within %d ms: %s", ms, #condition);    \
-            pause_ms(5);                                                                      \
-        }                                                                                     \
+#define eventually(condition, ms)                                                        \
+    do {                                                                                 \
+        int64_t end_ = clock_ms() + scaled_ms(ms);                                       \
+        while (!(condition)) {                                                           \
+            ck_assert_msg(clock_ms() < end_, "not true within %d ms: %s", ms,            \
+                          #condition);                                                   \
+            pause_ms(5);                                                                 \
+        }                                                                                \
     } while (0)
 
 /* Between two looks at a fact, and nothing else. */
@@ -71,20 +73,21 @@ struct server {
     char banner[256]; /* the first line of its stdout */
 };
 
-/* Start the stage of `mode` with --port 0, the mode's options and `args` (split at spaces),
- * and wait until it says that it listens. It dies with this process.
- * nofile: its RLIMIT_NOFILE, soft and hard; 0: as this process has it. */
+/* Start the stage of `mode` with --port 0, the mode's options and `args` (split at
+ * spaces), and wait until it says that it listens. It dies with this process. nofile: its
+ * RLIMIT_NOFILE, soft and hard; 0: as this process has it. */
 void server_start(struct server *s, const char *args);
 void server_start_limited(struct server *s, const char *args, unsigned nofile);
 
-/* SIGTERM; then it must end with status 0 within the time that requests in flight get, leave
- * no process behind, and no complaint of a sanitizer or of valgrind on stderr. */
+/* SIGTERM; then it must end with status 0 within the time that requests in flight get,
+ * leave no process behind, and no complaint of a sanitizer or of valgrind on stderr. */
 void server_stop(struct server *s);
 
 /* The same for a fixture: NULL, or what went wrong. The server is gone in any case. */
 const char *server_end(struct server *s);
 
-/* Wait at most ms (scaled) for the end of the program: its wait(2) status. -1: it still runs. */
+/* Wait at most ms (scaled) for the end of the program: its wait(2) status. -1: it still
+ * runs. */
 int server_wait(struct server *s, int ms);
 
 /* Assert that no process of the server's group is left, and give the descriptors back. */
@@ -137,9 +140,10 @@ enum { BODY_KEPT = 8 << 20 };
 /* An answer. */
 struct response {
     int status;
-    bool keep_alive;   /* no "Connection: close" in it */
-    char head[20000];  /* status line and fields, terminated */
-    const char *body;  /* first BODY_KEPT bytes, terminated; valid until the next response */
+    bool keep_alive;  /* no "Connection: close" in it */
+    char head[20000]; /* status line and fields, terminated */
+    const char
+        *body; /* first BODY_KEPT bytes, terminated; valid until the next response */
     uint64_t body_len; /* bytes */
 };
 
@@ -162,8 +166,8 @@ void client_say(struct client *c, const char *format, ...)
 /* Wait until the server has received and read everything that was sent. sock_diag(7). */
 void client_settle(const struct client *c);
 
-/* Read one response to a request of this method; check that it is well formed: status line,
- * fields, one Content-Length, and a Date of now in all but 1xx and 503. */
+/* Read one response to a request of this method; check that it is well formed: status
+ * line, fields, one Content-Length, and a Date of now in all but 1xx and 503. */
 void client_read(struct client *c, struct response *r, const char *method);
 
 /* client_read() of a GET whose status must be this one. */

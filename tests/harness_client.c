@@ -1,5 +1,5 @@
-/* harness_client.c - the clients of the black-box tests: one connection, one answer at a time.
- * Does not: start servers. */
+/* harness_client.c - the clients of the black-box tests: one connection, one answer at a
+ * time. Does not: start servers. */
 #include "harness.h"
 
 #include <arpa/inet.h>
@@ -123,7 +123,8 @@ void client_say(struct client *c, const char *format, ...)
     client_send(c, text, (size_t)n);
 }
 
-/* Bytes that the server's end of this connection holds unread; -1: it is not there yet. */
+/* Bytes that the server's end of this connection holds unread; -1: it is not there yet.
+ */
 static long unread_at_server(int netlink, const struct sockaddr_in *mine,
                              const struct sockaddr_in *its)
 {
@@ -322,7 +323,8 @@ void client_read(struct client *c, struct response *r, const char *method)
         ck_assert_msg(value == NULL, "Content-Length in 1xx: %s", r->head);
         return;
     }
-    ck_assert_msg(value && isdigit((unsigned char)*value), "no Content-Length: %s", r->head);
+    ck_assert_msg(value && isdigit((unsigned char)*value), "no Content-Length: %s",
+                  r->head);
     r->body_len = strtoull(value, &behind, 10);
     ck_assert_msg(*behind == '\0', "bad Content-Length: %s", r->head);
     if (r->status != 503)
@@ -335,8 +337,8 @@ void client_read(struct client *c, struct response *r, const char *method)
 void client_expect(struct client *c, struct response *r, int status)
 {
     client_read(c, r, "GET");
-    ck_assert_msg(r->status == status, "status %d expected; got: %s\n%.500s", status, r->head,
-                  r->body);
+    ck_assert_msg(r->status == status, "status %d expected; got: %s\n%.500s", status,
+                  r->head, r->body);
 }
 
 void client_expect_silence(const struct client *c, int ms)
@@ -368,10 +370,11 @@ void fetch(const struct server *s, const char *method, const char *target,
     struct client c;
 
     client_open(&c, s);
-    client_say(&c, "%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", method, target);
+    client_say(&c, "%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", method,
+               target);
     client_read(&c, r, method);
-    ck_assert_msg(r->status == status, "%s %s: status %d expected; got: %s\n%.500s", method,
-                  target, status, r->head, r->body);
+    ck_assert_msg(r->status == status, "%s %s: status %d expected; got: %s\n%.500s",
+                  method, target, status, r->head, r->body);
     client_expect_close(&c, PATIENCE_MS);
     client_close(&c);
 }

@@ -130,6 +130,7 @@ for result in "$dir"/*.result; do
     printf '\n---- %s\n' "$log"
     cat "$log"
 done
+echo
 
 # A program without a result was not even started.
 cat "$dir"/*.result | awk -v programs=$# -v extra="$extra" '
