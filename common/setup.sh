@@ -31,6 +31,7 @@ test      command  wrk                   wrk
 test      command  strace                strace
 test      command  ps                    procps
 test      command  diff                  diffutils
+test      command  python3               python3
 valgrind  command  valgrind              valgrind
 lint      command  clang-format          clang-format
 lint      command  clang-tidy            clang-tidy

@@ -3,10 +3,11 @@
 # last line the sums: "N passed, N failed". Status 0 only if something passed and nothing failed.
 # Does not: build, know what is tested.
 #
-# usage: tests/run.sh PROGRAM...
+# usage: tests/run.sh "PROGRAM [ARGUMENT...]"...
 #
-# A program tells its counts by Check's summary line ("100%: Checks: 3, Failures: 0, Errors: 0");
-# lines "note: ..." of its output are shown even if it passes: for figures worth a look.
+# A program tells its counts by Check's summary line ("100%: Checks: 3, Failures: 0, Errors: 0")
+# or by "3 passed, 0 failed". Lines "note: ..." of its output are shown even if it passes: for
+# figures worth a look.
 #
 # From the environment:
 #   BUILD_DIR     logs go to $BUILD_DIR/tests/NAME.log                    (default: build)
@@ -21,17 +22,17 @@ set -u
 dir=${BUILD_DIR:-build}/tests
 limit=$((${TIME_LIMIT:-100} * ${TIME_SCALE:-1}))
 
-# ---- One program: this script calls itself with --one PROGRAM ------------------------------
+# ---- One program: this script calls itself with --one COMMAND ------------------------------
 
 # Write "STATUS CHECKS FAILED" for the sums, print the line.
 report() {
-    counts=$(sed -n 's/^[0-9]*%: Checks: \([0-9]*\), Failures: \([0-9]*\), Errors: \([0-9]*\).*/\1 \2 \3/p' \
-        "$log" | awk '{ c += $1; f += $2; e += $3 } END { print c + 0, f + 0, e + 0 }')
-    # shellcheck disable=SC2086 # three words
-    set -- $counts
-    verdict="$1 checks, $(($2 + $3)) failed"
-    failed=$(($2 + $3))
-    checks=$1
+    counts=$(tr -d , <"$log" | awk '
+        /^[0-9]+%: Checks: [0-9]+ Failures: [0-9]+ Errors: [0-9]+$/ { c += $3; f += $5 + $7 }
+        /^[0-9]+ passed [0-9]+ failed$/ { c += $1 + $3; f += $3 }
+        END { print c + 0, f + 0 }')
+    checks=${counts% *}
+    failed=${counts#* }
+    verdict="$checks checks, $failed failed"
     if [ "$status" = 124 ] || { [ "$status" = 137 ] && [ "$ms" -ge $((limit * 1000)) ]; }; then
         verdict="$verdict; ended after $limit s"
     elif [ "$checks" = 0 ]; then
@@ -53,16 +54,18 @@ report() {
 }
 
 if [ "${1-}" = --one ]; then
-    program=$2
-    name=${program##*/}
+    command=$2
+    name=${command#python3 }
+    name=${name%% *}
+    name=${name##*/}
     log=$dir/$name.log
     wrapper=${WRAPPER-}
     case " ${UNWRAPPED-} " in *" $name "*) wrapper='' ;; esac
-    case $name in *.sh) wrapper='' ;; esac
+    case $name in *.sh | *.py) wrapper='' ;; esac
     began=$(date +%s%N)
     # timeout(1) makes a process group of its own and ends all of it, the servers too.
     # shellcheck disable=SC2086 # a list of words
-    timeout -k 5 "$limit" $wrapper "$program" >"$log" 2>&1 </dev/null &
+    timeout -k 5 "$limit" $wrapper $command >"$log" 2>&1 </dev/null &
     pid=$!
     trap 'kill "$pid" 2>/dev/null; wait "$pid"; exit 130' INT TERM HUP
     wait "$pid"
@@ -105,7 +108,7 @@ rm -f "$dir"/*.log "$dir"/*.result
 trap 'exit 130' INT TERM HUP
 trap 'end_strays' EXIT
 
-printf '%s\n' "$@" | xargs -P "${JOBS:-2}" -n 1 "$0" --one
+printf '%s\n' "$@" | xargs -d '\n' -P "${JOBS:-2}" -n 1 "$0" --one
 
 # A server that outlives its test is a failure of its own. Those that were told to stop may
 # need a moment.

@@ -73,6 +73,13 @@ static const char *shown(struct slice input)
     return text;
 }
 
+/* As ck_assert_msg(), which writes to Check's parent process at each success, too. */
+#define CHECK(condition, ...)                                                                   \
+    do {                                                                                        \
+        if (!(condition))                                                                       \
+            ck_abort_msg(__VA_ARGS__);                                                          \
+    } while (0)
+
 /* ---- The caller of http_parse(), as conn.c is one. ---- */
 
 enum place { AT_END, AT_START }; /* of the room: next to which guard page the bytes lie */
@@ -108,15 +115,15 @@ static void parse(struct slice in, struct arrival how, size_t max_body, char *ve
         fed += piece;
         size_t before = len;
         n = http_parse(&p, bytes, &len, max_body ? max_body : MAX_BODY, &req);
-        ck_assert_msg(len <= before, "*len grew from %zu to %zu: %s", before, len, shown(in));
+        CHECK(len <= before, "*len grew from %zu to %zu: %s", before, len, shown(in));
     }
     if (n == 0) {
         strcpy(verdict, "incomplete");
     } else if (n < 0) {
-        ck_assert_msg(p.why != NULL && p.why[0], "refused without a why: %s", shown(in));
+        CHECK(p.why != NULL && p.why[0], "refused without a why: %s", shown(in));
         sprintf(verdict, "%d", (int)-n);
     } else {
-        ck_assert_msg((size_t)n <= len, "took %zd of %zu bytes: %s", n, len, shown(in));
+        CHECK((size_t)n <= len, "took %zd of %zu bytes: %s", n, len, shown(in));
         size_t kept = len - (size_t)n;
         memcpy(rest, bytes + n, kept);
         memcpy(rest + kept, in.base + fed, in.len - fed);
@@ -135,14 +142,14 @@ static void check_every_cut(const char *name, struct slice in, size_t max_body,
 
     for (size_t cut = 1; cut < in.len; cut += cut < 100 || cut + 100 > in.len ? 1 : stride) {
         parse(in, (struct arrival){ cut, ROOM, AT_END }, max_body, got);
-        ck_assert_msg(strcmp(got, expected) == 0,
+        CHECK(strcmp(got, expected) == 0,
                       "%s, cut behind byte %zu: expected %.400s, got %.400s, of %s", name, cut,
                       expected, got, shown(in));
     }
     /* A line is looked at anew with each byte of it, so long ones come in larger pieces. */
     for (size_t step = stride; step < 4 * stride; step += stride) {
         parse(in, (struct arrival){ step, step, AT_START }, max_body, got);
-        ck_assert_msg(strcmp(got, expected) == 0,
+        CHECK(strcmp(got, expected) == 0,
                       "%s, %zu bytes at a time: expected %.400s, got %.400s, of %s", name, step,
                       expected, got, shown(in));
     }
@@ -729,7 +736,7 @@ START_TEST(accepted_request)
     size_t took = c->len - (c->rest ? strlen(c->rest) : 0);
     for (in.len = 1; in.len < took; in.len++) {
         parse(in, whole, c->max_body, got);
-        ck_assert_msg(strcmp(got, "incomplete") == 0, "%s, %zu of %zu bytes: got %s, of %s",
+        CHECK(strcmp(got, "incomplete") == 0, "%s, %zu of %zu bytes: got %s, of %s",
                       c->name, in.len, took, got, shown(in));
     }
 }

@@ -33,6 +33,7 @@
 #include <event2/event.h>
 #include <event2/http.h>
 #include <event2/http_struct.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,14 @@ enum {
 };
 
 #define COUNT(table) (sizeof(table) / sizeof(*(table)))
+
+/* As ck_assert_msg(), which writes to Check's parent process at each success, too: of a hundred
+ * thousand cases in a quarter of a second that makes ten seconds. */
+#define CHECK(condition, ...)                                                                   \
+    do {                                                                                        \
+        if (!(condition))                                                                       \
+            ck_abort_msg(__VA_ARGS__);                                                          \
+    } while (0)
 
 static struct slice text_slice(const char *text)
 {
@@ -94,10 +103,12 @@ static void seed_chance(void)
 
 static char made[ROOM];
 static size_t made_len;
+static bool mutated;
+static bool plain; /* nothing that evhttp cannot read, although it is right: see like_evhttp */
 
 static void put(const char *bytes, size_t n)
 {
-    ck_assert_uint_le(made_len + n, ROOM);
+    CHECK(made_len + n <= ROOM, "%zu bytes", made_len + n);
     memcpy(made + made_len, bytes, n);
     made_len += n;
 }
@@ -149,7 +160,7 @@ static void put_field(const char *name)
         }
     }
     put_text(name);
-    put_mostly(WORDS(":", ": ", ":\t", ": \t "), WORDS(" :", "\t: ", "", "::", ":\v"));
+    put_mostly(plain ? WORDS(":", ": ", ":  ") : WORDS(":", ": ", ":\t", ": \t "), WORDS(" :", "\t: ", "", "::", ":\v"));
 }
 
 static void put_value(void)
@@ -180,7 +191,7 @@ static void put_request_line(void)
         put_mostly(WORDS("/", "/a/b", "/a?b=c", "/?", "/?x?y/z", "/%41%2f", "//a//b", "/a/../b",
                          "/~a;b,c:d@e!$&'()*+", "http://h/p", "http://h?x=1", "http://h:80/p?q",
                          "HTTP://h.example/", "http://[::1]:8/p", "http://h"),
-                   WORDS("*", "a", "/a b", "/\"", "/<", "/a\\b", "/^`", "/{}", "/|", "/#f",
+                   WORDS("*", "*a", "a", "/a b", "/\"", "/<", "/a\\b", "/^`", "/{}", "/|", "/#f",
                          "/?q#f", "/%", "/%4", "/%zz", "/\xc3\xa4", "/\x01", "/\x7f",
                          "http://u@h/", "http://u:p@h/", "http:///p", "http://", "http:/h/",
                          "ftp://h/", "http://h:x/", "http://h#f", "h:80", "?", ""));
@@ -242,20 +253,21 @@ static void put_chunk(void)
 {
     char size[32];
     uint32_t n = 1 + below(20);
+    static const char data[] = "0123456789abcdef\r\n;G";
     static const char *const formats[] = { "%x", "%X", "%02x", "%04X", "%08x" };
 
     sprintf(size, below(2) ? formats[below(COUNT(formats))] : "%x", n);
     put_text(size);
-    if (below(8) == 0)
+    if (!plain && below(8) == 0)
         put_mostly(WORDS(";a", ";a=b", ";a=\"b c\"", ";a;b", ";a=\x80"),
                    WORDS(" ", "\t", " ;a", ";a\x01", ";a\x7f", ";a\r", "\x01", ";\n"));
-    if (below(5000) == 0) {
+    if (below(1000) == 0) {
         put_text(";");
         put_times(5000, "e");
     }
     put_end();
     for (uint32_t i = 0; i < n; i++)
-        put("0123456789abcdef\r\n;G" + below(20), 1);
+        put(&data[below(sizeof(data) - 1)], 1);
     if (below(200) == 0)
         put_text("!");
     put_end();
@@ -267,9 +279,9 @@ static void put_chunked_body(void)
         put_chunk();
     if (below(60) == 0)
         put_one_of(WORDS("", "g", "-1", "+1", "0x1", " 1", "10000000000000000",
-                         "ffffffffffffffff", "100000", ";a"));
+                         "ffffffffffffffff", "100000", ";a", "\x80"));
     else
-        put_one_of(WORDS("0", "00", "0;a=b", "0000"));
+        put_one_of(WORDS("0", "00", "0000", plain ? "0" : "0;a=b"));
     put_end();
     if (below(6) == 0) {
         put_mostly(WORDS("T: u", "T:", "T: u\r\nV: w"), WORDS("T", "T : u", ": u", " T: u"));
@@ -290,13 +302,13 @@ static void put_framing_and_body(void)
         sprintf(number, below(10) ? "%u" : "%05u", n);
         put_field("Content-Length");
         put_text(number);
-        put_mostly(WORDS("", " "), WORDS(", 5", " 5", ".0", "x", "99999999999999999999"));
+        put_mostly(WORDS("", plain ? "" : " "), WORDS(", 5", " 5", ".0", "x", "99999999999999999999"));
         put_end();
         put_end();
         put(body, n);
     } else if (kind < 27) {
         put_field("Transfer-Encoding");
-        put_mostly(WORDS("chunked", "Chunked", "CHUNKED "),
+        put_mostly(WORDS("chunked", "Chunked", plain ? "CHUNKED" : "CHUNKED "),
                    WORDS("gzip", "gzip, chunked", "chunked, gzip", "identity", ",chunked",
                          "chunked, chunked", "chunked;q=1", "xchunked", "", "chunked,",
                          "gzip chunked"));
@@ -352,7 +364,7 @@ static void mutate(void)
 static struct slice make_request(void)
 {
     made_len = 0;
-    if (below(30) == 0)
+    if (!plain && below(30) == 0)
         put_mostly(WORDS("\r\n", "\r\n\r\n"), WORDS("\n", "\r", " "));
     put_request_line();
     for (uint32_t n = below(3); n > 0; n--)
@@ -366,8 +378,9 @@ static struct slice make_request(void)
     put_framing_and_body();
     if (below(4) == 0)
         put_text("GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
-    if (below(4) == 0)
-        for (uint32_t n = 1 + below(3); n > 0; n--)
+    mutated = below(4) == 0;
+    if (mutated)
+        for (uint32_t n = 1 + below(3); n > 0 && made_len > 1; n--)
             mutate();
     return (struct slice){ made, made_len };
 }
@@ -462,7 +475,34 @@ static struct stricter {
     const char *source; /* of our right to refuse */
     unsigned seen;
 } stricter[] = {
-    { "TODO", "", 0 },
+    { "bare LF", "RFC 9112 2.2: MAY take it", 0 },
+    { "bare CR", "RFC 9112 2.2: invalid, or a blank", 0 },
+    { "control character", "RFC 9110 5.5: CTL", 0 },
+    { "line folding", "RFC 9112 5.2: 400, or a blank", 0 },
+    { "field does not start with a name and a colon", "RFC 9112 5.1: 400", 0 },
+    { "request line does not start with a method and a space", "RFC 9112 2.2: CRLF only", 0 },
+    { "request line does not end in HTTP/1.1 or HTTP/1.0", "RFC 9112 2.3: case, one digit", 0 },
+    { "target is neither a path nor an http URI", "RFC 9112 3.2: four forms", 0 },
+    { "invalid authority in the target", "RFC 9110 4.2.1, 4.2.4: host, no userinfo", 0 },
+    { "character that a target may not have", "RFC 9112 3.2: 400", 0 },
+    { "bad percent-escape in the target", "RFC 3986 2.1", 0 },
+    { "no Host", "RFC 9112 3.2: 400", 0 },
+    { "two Host fields", "RFC 9112 3.2: 400", 0 },
+    { "invalid Host", "RFC 9112 3.2: 400", 0 },
+    { "Transfer-Encoding in HTTP/1.0", "RFC 9112 6.1: faulty framing", 0 },
+    { "chunked is not the last transfer coding", "RFC 9112 6.1: chunked once, last", 0 },
+    { "the only transfer coding known is chunked", "RFC 9112 6.1: 501", 0 },
+    { "target goes on after '*'", "RFC 9112 3.2.4", 0 },
+    { "chunk has no size", "RFC 9112 7.1: hexadecimal; \\x80 is not a digit", 0 },
+    { "space after the chunk size", "RFC 9112 7.1: no blank there", 0 },
+    { "chunk is longer than its size says", "RFC 9112 7.1: CRLF behind the data", 0 },
+    { "chunk extensions are too long", "RFC 9112 7.1.1: limit them", 0 },
+    { "request line is too long", "RFC 9112 3: 414", 0 },
+    { "head is too long", "RFC 6585 5: 431", 0 },
+    { "too many fields", "RFC 6585 5: 431", 0 },
+    { "unknown method", "RFC 9110 9.1: 501", 0 },
+    { "this server speaks HTTP/1.1 and HTTP/1.0", "RFC 9110 15.6.6: 505", 0 },
+    { "the only expectation known is 100-continue", "RFC 9110 10.1.1: 417", 0 },
 };
 
 static bool known_as_stricter(const char *why)
@@ -475,8 +515,9 @@ static bool known_as_stricter(const char *why)
     return false;
 }
 
-/* Path and query as http_parser's own URL parser cuts them. */
-static void split_url(struct slice *path, struct slice *query)
+/* Path and query as http_parser's own URL parser cuts them. False: it knows only host names of
+ * letters, digits, '.', '-' and '_', while RFC 3986 section 3.2.2 has many more. */
+static bool split_url(struct slice *path, struct slice *query)
 {
     struct http_parser_url u;
 
@@ -484,46 +525,72 @@ static void split_url(struct slice *path, struct slice *query)
     *query = SLICE("");
     if (theirs.url_len == 1 && theirs.url[0] == '*') {
         *path = SLICE("*");
-        return;
+        return true;
     }
     http_parser_url_init(&u);
-    ck_assert_msg(http_parser_parse_url(theirs.url, theirs.url_len, 0, &u) == 0,
-                  "http_parser cannot split its URL %.*s", (int)theirs.url_len, theirs.url);
+    if (http_parser_parse_url(theirs.url, theirs.url_len, 0, &u) != 0)
+        return false;
     if (u.field_set & 1 << UF_PATH)
         *path = (struct slice){ theirs.url + u.field_data[UF_PATH].off,
                                 u.field_data[UF_PATH].len };
     if (u.field_set & 1 << UF_QUERY)
         *query = (struct slice){ theirs.url + u.field_data[UF_QUERY].off,
                                  u.field_data[UF_QUERY].len };
+    return true;
 }
 
 static void check_same(struct slice ours, struct slice other, const char *what, struct slice in)
 {
-    ck_assert_msg(ours.len == other.len &&
+    CHECK(ours.len == other.len &&
                       (ours.len == 0 || memcmp(ours.base, other.base, ours.len) == 0),
                   "%s: we read [%.*s], the other [%.*s], in %s", what, (int)ours.len, ours.base,
                   (int)other.len, other.base, shown(in));
+}
+
+/* It takes a longer name that begins with Transfer-Encoding for one, and it does not know that
+ * a tab behind Content-Length's number is a blank. */
+static bool mistake_of_http_parser(struct slice in)
+{
+    static const char name[] = "\r\nTransfer-Encoding";
+
+    if (theirs.error == NULL)
+        return false;
+    if (strcmp(theirs.error, "HPE_INVALID_CONTENT_LENGTH") == 0)
+        return memchr(in.base, '\t', in.len) != NULL;
+    for (size_t i = 0; i + sizeof(name) <= in.len; i++)
+        if (strncasecmp(in.base + i, name, sizeof(name) - 1) == 0 &&
+            in.base[i + sizeof(name) - 1] != ':')
+            return strcmp(theirs.error, "HPE_INVALID_TRANSFER_ENCODING") == 0 ||
+                   strcmp(theirs.error, "HPE_UNEXPECTED_CONTENT_LENGTH") == 0;
+    return false;
 }
 
 static void check_accepted(const struct ours *o, struct slice in)
 {
     struct slice path, query;
 
-    ck_assert_msg(theirs.complete, "we accept, http_parser does not (%s): %s",
+    if (!theirs.complete && mistake_of_http_parser(in))
+        return;
+    CHECK(theirs.complete, "we accept, http_parser does not (%s): %s",
                   theirs.error ? theirs.error : "incomplete", shown(in));
-    split_url(&path, &query);
+    bool split = split_url(&path, &query);
+    CHECK(split || theirs.url[0] == 'h' || theirs.url[0] == 'H',
+                  "http_parser cannot split [%.*s]", (int)theirs.url_len, theirs.url);
     check_same(text_slice(http_method_name(o->req.method)), text_slice(theirs.method), "method",
                in);
-    check_same(o->req.path, path, "path", in);
-    check_same(o->req.query, query, "query", in);
+    if (split) {
+        check_same(o->req.path, path, "path", in);
+        check_same(o->req.query, query, "query", in);
+    }
     check_same(o->req.body, (struct slice){ theirs.body, theirs.body_len }, "body", in);
-    ck_assert_msg(o->took == theirs.took, "we take %zu bytes, http_parser %zu, of %s", o->took,
+    CHECK(o->took == theirs.took, "we take %zu bytes, http_parser %zu, of %s", o->took,
                   theirs.took, shown(in));
-    ck_assert_msg(o->req.minor == (theirs.minor ? 1 : 0), "minor: we %d, http_parser %d, of %s",
+    CHECK(o->req.minor == (theirs.minor ? 1 : 0), "minor: we %d, http_parser %d, of %s",
                   o->req.minor, theirs.minor, shown(in));
-    /* In HTTP/1.0 http_parser lets keep-alive beat close; RFC 9112 section 9.3 has close first. */
+    /* In HTTP/1.0 http_parser lets keep-alive beat close; RFC 9112 section 9.3 has close first.
+     * In a list with a mistake it loses its place: "clos, keep-alive". */
     bool expected = theirs.keep_alive && !theirs.close_and_keep_alive;
-    ck_assert_msg(o->req.keep_alive == expected, "keep-alive: we %d, http_parser %d, of %s",
+    CHECK(mutated || o->req.keep_alive == expected, "keep-alive: we %d, http_parser %d, of %s",
                   o->req.keep_alive, expected, shown(in));
 }
 
@@ -542,11 +609,11 @@ START_TEST(like_http_parser)
             check_accepted(&o, in);
         } else if (o.status == 0) {
             incomplete++;
-            ck_assert_msg(!theirs.complete, "we wait for more, http_parser does not: %s",
+            CHECK(!theirs.complete, "we wait for more, http_parser does not: %s",
                           shown(in));
         } else if (theirs.complete) {
             stricter_than++;
-            ck_assert_msg(known_as_stricter(o.why),
+            CHECK(known_as_stricter(o.why),
                           "we refuse with %d (%s), http_parser accepts: %s", o.status, o.why,
                           shown(in));
         } else {
@@ -557,11 +624,11 @@ START_TEST(like_http_parser)
            "%u by us only\n", (unsigned long)seed, CASES, accepted, incomplete, both_refuse,
            stricter_than);
     for (size_t i = 0; i < COUNT(stricter); i++) {
-        printf("  %6u %s\n", stricter[i].seen, stricter[i].why);
-        ck_assert_msg(stricter[i].seen > 0, "not stricter any more: %s", stricter[i].why);
+        printf("  %6u %s (%s)\n", stricter[i].seen, stricter[i].why, stricter[i].source);
+        CHECK(stricter[i].seen > 0, "not stricter any more: %s", stricter[i].why);
     }
     fflush(stdout);
-    ck_assert_msg(accepted > CASES / 4, "only %u of %d requests accepted", accepted, CASES);
+    CHECK(accepted > CASES / 4, "only %u of %d requests accepted", accepted, CASES);
 }
 END_TEST
 
@@ -709,6 +776,8 @@ static void check_delivered(const struct ours *o, struct slice in)
         check_same(o->req.body, delivered.body, "body (evhttp)", in);
 }
 
+/* Of what is right, evhttp cannot read empty lines before a request, blanks behind the value of
+ * a framing field, and chunk extensions. */
 START_TEST(like_evhttp)
 {
     struct sockaddr_in address;
@@ -716,6 +785,8 @@ START_TEST(like_evhttp)
     int asked = 0;
 
     seed_chance();
+    signal(SIGPIPE, SIG_IGN);
+    plain = true;
     base = event_base_new();
     struct evhttp *server = evhttp_new(base);
     ck_assert_ptr_nonnull(server);

@@ -1,0 +1,123 @@
+"""candidates.py - the servers that are compared: the stages in their modes, and the peers.
+
+Does not: start them. A later stage is added here, in one place: one line in STAGES.
+"""
+import os
+import shutil
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from typing import Callable, Optional
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A server, its mode and how it is started."""
+    key: str                     # in results.json, stable: "stage3-poll"
+    label: str                   # to be read: "3 poll"
+    program: str                 # "stage3_select"; a peer's name
+    args: tuple = ()
+    build: str = "build"
+    model: str = "loop"          # blocking: one client per process; loop: many; floor
+    workers: int = 1
+    exit_codes: tuple = (0,)     # when it is told to stop
+    make_command: Optional[Callable] = None
+    port: Optional[Callable] = None
+
+    def command(self, folder):
+        """The words to start it; folder: for the files it needs, gone after it."""
+        if self.make_command:
+            return self.make_command(self, folder)
+        where = os.path.join(self.build, "" if self.is_stage else "bench", self.program)
+        return [where, *self.args]
+
+    @property
+    def is_stage(self):
+        return self.program.startswith("stage")
+
+
+QUIET = ("--port", "0", "-q", "--keepalive", "600")
+
+# key, label, program, arguments, model, workers
+STAGES = [
+    ("stage1", "1 blocking", "stage1_blocking", (), "blocking"),
+    ("stage2", "2 prefork", "stage2_prefork", ("--workers",), "blocking"),
+    ("stage3-select", "3 select", "stage3_select", ("--multiplexer=select",), "loop"),
+    ("stage3-poll", "3 poll", "stage3_select", ("--multiplexer=poll",), "loop"),
+    ("stage4", "4 epoll", "stage4_epoll_reuseport", ("--workers",), "loop"),
+    ("stage4-edge", "4 edge", "stage4_epoll_reuseport", ("--trigger=edge", "--workers"), "loop"),
+    ("stage4-shared", "4 shared", "stage4_epoll_reuseport",
+     ("--accept=shared", "--workers"), "loop"),
+    ("stage4-exclusive", "4 exclusive", "stage4_epoll_reuseport",
+     ("--accept=exclusive", "--workers"), "loop"),
+]
+
+
+def stage(key, build, workers=1, more=()):
+    """The stage with that key; workers is ignored where it has none."""
+    _, label, program, args, model = next(row for row in STAGES if row[0] == key)
+    if "--workers" in args:
+        args = (*args, str(workers))
+        label = f"{label}, {workers}" if workers > 1 else label
+    else:
+        workers = 1
+    return Candidate(key, label, program, (*QUIET, *args, *more), build, model, workers)
+
+
+def floor(build, close=False):
+    return Candidate("floor", "floor", "floor", ("--close",) if close else (), build, "floor",
+                     exit_codes=(0, -signal.SIGTERM))
+
+
+def evhttp(build):
+    return Candidate("evhttp", "evhttp", "evhttp", (), build,
+                     exit_codes=(0, -signal.SIGTERM))
+
+
+# ---- nginx ---------------------------------------------------------------------------------
+
+def nginx_program():
+    return shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def nginx_command(candidate, folder):
+    """Fill in the template; nginx keeps all its files in `folder`."""
+    port = free_port()
+    with open(os.path.join(HERE, "peers", "nginx.conf.in"), encoding="utf-8") as file:
+        text = file.read()
+    for name, value in (("PORT", port), ("DIR", folder), ("WORKERS", candidate.workers)):
+        text = text.replace(f"@{name}@", str(value))
+    path = os.path.join(folder, "nginx.conf")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    with open(os.path.join(folder, "port"), "w", encoding="ascii") as file:
+        file.write(str(port))
+    return [nginx_program(), "-p", folder, "-e", os.path.join(folder, "error.log"), "-c", path]
+
+
+def nginx():
+    return Candidate("nginx", "nginx", "nginx", make_command=nginx_command, port=wait_for_port)
+
+
+def wait_for_port(server):
+    """nginx announces nothing: wait until it takes a connection."""
+    with open(os.path.join(server.folder.name, "port"), encoding="ascii") as file:
+        port = int(file.read())
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return port
+        except OSError:
+            if time.monotonic() > deadline or not server.alive():
+                raise
+            time.sleep(0.01)

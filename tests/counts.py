@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+"""Count what one request costs each stage: system calls, allocations, memory of an idle client.
+
+Counts are exact, so they are asserted; times are not, and are left to the benchmark.
+Usage: counts.py BUILD_DIR
+"""
+import collections
+import mmap
+import os
+import re
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+
+IDLE_CLIENTS = {  # select's sets end at 1024; poll would look at 10,000 fds for each of 10,000
+    "--multiplexer=select": 900, "--multiplexer=poll": 2000, "-w1": 10000,
+    "--trigger=edge": 10000}
+STAGES = [
+    ["stage1_blocking"],
+    ["stage2_prefork", "-w1"],
+    ["stage3_select", "--multiplexer=select"],
+    ["stage3_select", "--multiplexer=poll"],
+    ["stage4_epoll_reuseport", "-w1"],
+    ["stage4_epoll_reuseport", "-w1", "--trigger=edge"],
+]
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+FEW, MANY = 200, 1200  # requests of the two runs whose difference is counted
+MAX_IDLE_BYTES = 256   # of the process's memory, for an idle connection
+WAITS = {"select", "pselect6", "poll", "ppoll", "epoll_wait", "epoll_pwait"}
+
+
+def start(build, command, wrapper=(), env=None):
+    """Start a stage; returns (process, port)."""
+    server = subprocess.Popen(
+        [*wrapper, os.path.join(build, command[0]), *command[1:], "-p0", "-q", "-k600"],
+        stdout=subprocess.PIPE, text=True, env=env, start_new_session=True)
+    line = server.stdout.readline()
+    match = re.search(r":(\d+) \(", line)
+    if not match:
+        sys.exit(f"{command[0]} did not start: {line!r}")
+    return server, int(match.group(1))
+
+
+def stop(server):
+    """SIGTERM to the server itself, which may run under strace; it must exit with 0."""
+    os.killpg(server.pid, signal.SIGTERM)
+    if server.wait(timeout=20) != 0:
+        sys.exit(f"the server ended with {server.returncode}")
+    server.stdout.close()
+
+
+def ask(client, times):
+    """One keep-alive request after the other on a connection."""
+    for _ in range(times):
+        client.sendall(REQUEST)
+        answer = b""
+        while not answer.endswith(b"\r\n\r\nhello world!"):
+            piece = client.recv(4096)
+            if not piece:
+                sys.exit("the server closed a keep-alive connection")
+            answer += piece
+
+
+def traced(build, command, times):
+    """System calls of a whole run with `times` requests on one connection, by name."""
+    calls = collections.Counter()
+    with tempfile.NamedTemporaryFile() as out:
+        # detach on TERM is strace's habit; -I never keeps it, and the counts, to the end
+        server, port = start(build, command,
+                             ["strace", "-f", "-c", "-Inever", "-U", "calls,name",
+                              "-o", out.name])
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            ask(client, times)
+        stop(server)
+        for line in out.read().decode().splitlines():
+            match = re.fullmatch(r"\s*(\d+)\s+(\w+)\s*", line)
+            if match and match.group(2) != "total":
+                calls[match.group(2)] += int(match.group(1))
+    return calls
+
+
+def calls_per_request(build, command):
+    """{name: calls per request}, without those that do not grow with the requests."""
+    few, many = traced(build, command, FEW), traced(build, command, MANY)
+    per = {name: (many[name] - few[name]) / (MANY - FEW) for name in many}
+    return {name: n for name, n in per.items() if abs(n) >= 0.01}
+
+
+def allocations_per_request(build, command):
+    """Calls of malloc, calloc and realloc during MANY requests, per request."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(bytes(8))
+        file.flush()
+        env = dict(os.environ, COUNT_FILE=file.name,
+                   LD_PRELOAD=os.path.join(build, "tests/count_malloc.so"))
+        server, port = start(build, command, env=env)
+        with mmap.mmap(file.fileno(), 8) as counter, \
+                socket.create_connection(("127.0.0.1", port)) as client:
+            ask(client, 10)
+            before = struct.unpack("Q", counter[:8])[0]
+            ask(client, MANY)
+            after = struct.unpack("Q", counter[:8])[0]
+        stop(server)
+    if before == 0:
+        sys.exit("the counting library counted nothing at all: it was not loaded")
+    return (after - before) / MANY
+
+
+def worker_of(pid):
+    """The process that serves: the first child, or the server itself."""
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        children = file.read().split()
+    return int(children[0]) if children else pid
+
+
+def private_bytes(pid):
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+        return 1024 * sum(int(n) for n in re.findall(r"Private_\w+:\s+(\d+) kB", file.read()))
+
+
+def idle_bytes(build, command, n):
+    """Memory of the process per connection that was served once and now idles."""
+    server, port = start(build, command)
+    clients = []
+
+    def crowd(size):
+        while len(clients) < size:
+            clients.append(socket.create_connection(("127.0.0.1", port)))
+            ask(clients[-1], 1)
+        return private_bytes(worker_of(server.pid))
+
+    before = crowd(n // 10)  # the first ones pay for pages that all will use
+    after = crowd(n)
+    for client in clients:
+        client.close()
+    stop(server)
+    return (after - before) / (n - n // 10)
+
+
+def complaints(command, calls, allocations, idle):
+    """What differs from the promise: one recv, one send, at most one wait, nothing else.
+    Edge-triggered, a server must read until EAGAIN, and gives way after 16 rounds."""
+    edge = "--trigger=edge" in command
+    allowed = {"recvfrom": 2 if edge else 1, "sendto": 1, "epoll_ctl": 1 / 15 if edge else 0}
+    found = [f"{n:.2f} {name} per request, {allowed.get(name, name in WAITS):.2f} allowed"
+             for name, n in calls.items() if n > allowed.get(name, name in WAITS) + 0.01]
+    if calls.get("recvfrom", 0) < 0.99 or calls.get("sendto", 0) < 0.99:
+        found.append("the requests were not counted")
+    if allocations != 0:
+        found.append(f"{allocations:.2f} allocations per request, 0 allowed")
+    if idle is not None and idle > MAX_IDLE_BYTES:
+        found.append(f"{idle:.0f} bytes per idle connection, {MAX_IDLE_BYTES} allowed")
+    return found
+
+
+def main():
+    build = os.path.abspath(sys.argv[1])
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    passed = failed = 0
+
+    print("per keep-alive request: system calls (strace -c -f), allocations (malloc counted);\n"
+          "and private memory of the process per idle connection\n")
+    print(f"{'stage':34}{'recv':>5}{'send':>6}{'wait':>6}{'other':>7}{'malloc':>8}{'idle':>12}")
+    for command in STAGES:
+        calls = calls_per_request(build, command)
+        allocations = allocations_per_request(build, command)
+        idle = None
+        if command[0].startswith(("stage3", "stage4")):
+            n = min(IDLE_CLIENTS[command[-1]], limit // 2)
+            idle = idle_bytes(build, command, n)
+        waits = sum(calls.get(name, 0) for name in WAITS)
+        recv, send = calls.get("recvfrom", 0), calls.get("sendto", 0)
+        name = " ".join(command).replace("--multiplexer=", "").replace("--trigger=", "")
+        shown = "one at a time" if idle is None else f"{idle:.0f} bytes"
+        print(f"{name:34}{recv:5.2f}{send:6.2f}{waits:6.2f}"
+              f"{sum(calls.values()) - waits - recv - send:7.2f}{allocations:8.2f}{shown:>14}")
+        found = complaints(command, calls, allocations, idle)
+        for complaint in found:
+            print(f"  FAILED: {complaint}")
+        failed += bool(found)
+        passed += not found
+    print(f"\n{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
