@@ -156,11 +156,26 @@ static const struct {
 };
 enum { COUNTERS = sizeof(counters) / sizeof(counters[0]) };
 
+/* Of a worker and of the one that it replaced: their slot's two cells together. */
 static unsigned long counter(int slot, int i)
 {
-    const char *cell = (const char *)stats_cell(slot);
+    unsigned long sum = 0;
 
-    return stats_get((const _Atomic uint64_t *)(const void *)(cell + counters[i].offset));
+    for (int side = 0; side < 2; side++) {
+        const char *cell = (const char *)stats_cell(slot, side);
+
+        sum += stats_get((const _Atomic uint64_t *)(const void *)(cell + counters[i].offset));
+    }
+    return sum;
+}
+
+/* The worker of the slot, or the newer of its two. */
+static unsigned long pid_of(int slot)
+{
+    const struct stats *a = stats_cell(slot, 0), *b = stats_cell(slot, 1);
+    bool second = stats_get(&b->pid) != 0 && stats_get(&b->state) != WORKER_LEAVING;
+
+    return stats_get(second ? &b->pid : &a->pid);
 }
 
 static void show_stats(struct conn *c, const struct request *req)
@@ -177,14 +192,14 @@ static void show_stats(struct conn *c, const struct request *req)
     for (int i = 0; i < COUNTERS; i++) {
         unsigned long sum = 0;
 
-        for (int slot = 0; slot < stats_slots(); slot++)
+        for (int slot = 0; slot < (int)board->slots; slot++)
             sum += counter(slot, i);
         fprintf(out, ",\"%s\":%lu", counters[i].name, sum);
     }
     fputs(",\"workers\":[", out);
-    for (int slot = 0; slot < stats_slots(); slot++) {
+    for (int slot = 0; slot < (int)board->slots; slot++) {
         fprintf(out, "%s{\"worker\":%d,\"pid\":%lu", slot > 0 ? ",\n" : "\n", slot,
-                (unsigned long)stats_get(&stats_cell(slot)->pid));
+                pid_of(slot));
         for (int i = 0; i < COUNTERS; i++)
             fprintf(out, ",\"%s\":%lu", counters[i].name, counter(slot, i));
         fputc('}', out);

@@ -40,7 +40,15 @@ static char input[SCRATCH];  /* what was just read */
 static char output[SCRATCH]; /* replies of this turn; empty between two turns */
 static size_t output_len;
 
+static uint32_t next_id = 1; /* of the connections of this process */
+
 int conn_count;
+
+/* Bytes of input that one connection may hold: one request, and one read behind it. */
+static size_t input_limit(void)
+{
+    return HTTP_MAX_HEAD + opt->max_body + 2 * SCRATCH;
+}
 
 static void unlink_conn(struct conn *c)
 {
@@ -101,6 +109,7 @@ struct conn *conn_open(int fd)
     }
     now = clock_ms();
     c->fd = fd;
+    *stats_conn(fd) = (struct conn_stats){ .id = next_id++, .last_ms = now };
     link_conn(c, CLOCK_IDLE);
     if (blocking) {
         set_timeout(fd, SO_RCVTIMEO, lists[CLOCK_IDLE].timeout_ms);
@@ -149,12 +158,15 @@ static size_t send_some(struct conn *c, const char *bytes, size_t len)
     if (n >= 0) {
         c->would_block = false;
         stats_add(&stats->bytes_out, (uint64_t)n);
+        stats_conn(c->fd)->bytes_out += (uint64_t)n;
         return (size_t)n;
     }
-    if (errno == EAGAIN)
+    if (errno == EAGAIN) {
         c->would_block = true;
-    else if (errno != EINTR)
+    } else if (errno != EINTR) {
+        stats_add(&stats->send_failures, 1);
         c->want = WANT_CLOSE;
+    }
     return 0;
 }
 
@@ -216,7 +228,7 @@ static void put_head(struct conn *c, const struct http_head *head)
 
 static void head_for(struct conn *c, const struct request *req, struct http_head *head)
 {
-    c->requests++;
+    stats_conn(c->fd)->requests = ++c->requests;
     c->closing = !req->keep_alive || stopping || opt->keepalive_ms == 0;
     head->minor = req->minor;
     head->keep_alive = !c->closing;
@@ -376,6 +388,7 @@ static bool answer(struct conn *c, char *bytes, size_t len)
     size_t at = 0;
 
     http_date_update();
+    stats_set(&stats->busy_since_ms, (uint64_t)now);
     while (more && at < len && !c->closing && !output_pending(c) && c->want != WANT_CLOSE) {
         size_t rest = len - at;
         struct request req;
@@ -388,9 +401,9 @@ static bool answer(struct conn *c, char *bytes, size_t len)
             at += (size_t)n;
         } else if (n < 0) {
             refuse(c, (int)-n, c->parser.why);
-            return true;
         }
     }
+    stats_set(&stats->busy_since_ms, 0);
     if (!more && http_wants_continue(&c->parser))
         put(c, "HTTP/1.1 100 Continue\r\n\r\n", 25);
     if (c->closing) {
@@ -399,7 +412,7 @@ static bool answer(struct conn *c, char *bytes, size_t len)
     } else if (bytes == c->in.base) {
         c->in.len = (uint32_t)len;
         buf_consume(&c->in, at);
-    } else if (!buf_append(&c->in, bytes + at, len - at, SIZE_MAX >> 1)) {
+    } else if (!buf_append(&c->in, bytes + at, len - at, input_limit())) {
         refuse(c, 503, "no memory");
     }
     return c->requests != before;
@@ -417,12 +430,14 @@ static size_t receive(struct conn *c, char *bytes, size_t room)
         c->would_block = false;
         c->unread = (size_t)n == room; /* there may be more behind it */
         stats_add(&stats->bytes_in, (uint64_t)n);
+        stats_conn(c->fd)->bytes_in += (uint64_t)n;
+        stats_conn(c->fd)->last_ms = now;
         return (size_t)n;
     }
     now = clock_ms(); /* the call may have slept */
     if (n == -1 && (errno == EAGAIN || errno == EINTR)) {
         c->would_block = errno == EAGAIN;
-        if (stopping && idle(c))
+        if (stop_closes_idle() && idle(c))
             c->want = WANT_CLOSE;
         else if (blocking && c->would_block)
             expire(c);
@@ -454,7 +469,7 @@ void conn_fill(struct conn *c)
     }
     if (in->len == 0) {
         n = receive(c, input, SCRATCH);
-    } else if (buf_reserve(in, READ_MIN, SIZE_MAX >> 1)) {
+    } else if (buf_reserve(in, READ_MIN, input_limit())) {
         n = receive(c, in->base + in->len, in->cap - in->len);
         in->len += (uint32_t)n;
     } else {
@@ -492,7 +507,7 @@ int conn_timeout_ms(void)
 {
     int64_t first = INT64_MAX;
 
-    if (stopping && lists[CLOCK_IDLE].first)
+    if (stop_closes_idle() && lists[CLOCK_IDLE].first)
         return 0;
     for (int clock = 0; clock < CLOCKS; clock++)
         if (lists[clock].first && lists[clock].first->deadline < first)
@@ -505,7 +520,7 @@ int conn_timeout_ms(void)
 
 struct conn *conn_expired(void)
 {
-    if (stopping && lists[CLOCK_IDLE].first)
+    if (stop_closes_idle() && lists[CLOCK_IDLE].first)
         return lists[CLOCK_IDLE].first; /* one more read finds a request, or EAGAIN: close */
     now = clock_ms();
     for (int clock = 0; clock < CLOCKS; clock++) {

@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -22,6 +23,8 @@ union address {
 };
 
 static int64_t paused_until;
+static int inherited[MAX_WORKERS], inherited_count;
+static int made[MAX_WORKERS], made_count;
 
 static socklen_t address_parse(const struct options *opt, union address *address)
 {
@@ -38,6 +41,12 @@ static socklen_t address_parse(const struct options *opt, union address *address
     }
     die(EXIT_USAGE, "'%s' is not an address; give an IPv4 or IPv6 literal, such as 127.0.0.1",
         opt->address);
+}
+
+static int port_of(const union address *address)
+{
+    return ntohs(address->any.sa_family == AF_INET ? address->v4.sin_port
+                                                   : address->v6.sin6_port);
 }
 
 _Noreturn static void bind_failed(const struct options *opt)
@@ -96,33 +105,84 @@ static int socket_bound(struct options *opt, int flags, bool reuseport)
         bind_failed(opt);
     if (getsockname(fd, &address.any, &len) == -1)
         die(EXIT_SYSTEM, "getsockname: %s", strerror(errno));
-    opt->port = ntohs(address.any.sa_family == AF_INET ? address.v4.sin_port
-                                                       : address.v6.sin6_port);
+    opt->port = port_of(&address);
     return fd;
+}
+
+void net_inherit(const int fds[], int n)
+{
+    inherited_count = n < MAX_WORKERS ? n : MAX_WORKERS;
+    memcpy(inherited, fds, sizeof(*fds) * (size_t)inherited_count);
+}
+
+int net_listeners(const int **fds)
+{
+    *fds = made;
+    return made_count;
+}
+
+/* Check and set up a socket that somebody else made. */
+static int take_inherited(struct options *opt, int flags, int fd)
+{
+    union address address;
+    socklen_t len = sizeof(address);
+    int listening = 0;
+    socklen_t size = sizeof(listening);
+    int old = fcntl(fd, F_GETFL);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == -1 || !listening ||
+        getsockname(fd, &address.any, &len) == -1 || old == -1)
+        die(EXIT_SYSTEM, "descriptor %d, which was passed to us, is not a listening socket", fd);
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    fcntl(fd, F_SETFL, flags & SOCK_NONBLOCK ? old | O_NONBLOCK : old & ~O_NONBLOCK);
+    if (address.any.sa_family == AF_INET || address.any.sa_family == AF_INET6)
+        opt->port = port_of(&address);
+    return fd;
+}
+
+/* Fill listeners[] from the inherited sockets. False: there are none. */
+static bool inherit(struct options *opt, int flags, int listeners[], int n)
+{
+    for (int i = 0; inherited_count > 0 && i < n; i++)
+        listeners[i] = take_inherited(opt, flags, inherited[i % inherited_count]);
+    return inherited_count > 0;
+}
+
+static void remember(const int listeners[], int n)
+{
+    memcpy(made, listeners, sizeof(*listeners) * (size_t)n);
+    made_count = n;
 }
 
 int net_listen(struct options *opt, int flags)
 {
-    int fd = socket_bound(opt, flags, false);
+    int fd;
 
-    if (listen(fd, opt->backlog) == -1)
-        bind_failed(opt);
-    say_if_capped(opt->backlog);
+    if (!inherit(opt, flags, &fd, 1)) {
+        fd = socket_bound(opt, flags, false);
+        if (listen(fd, opt->backlog) == -1)
+            bind_failed(opt);
+        say_if_capped(opt->backlog);
+    }
+    remember(&fd, 1);
     return fd;
 }
 
 void net_listen_reuseport(struct options *opt, int flags, int listeners[], int n)
 {
-    /* The first is bound without SO_REUSEPORT: that fails when anybody has the port. Set
-     * afterwards, the option still lets the others join. */
-    listeners[0] = socket_bound(opt, flags, false);
-    set(listeners[0], SOL_SOCKET, SO_REUSEPORT);
-    for (int i = 1; i < n; i++)
-        listeners[i] = socket_bound(opt, flags, true);
-    for (int i = 0; i < n; i++)
-        if (listen(listeners[i], opt->backlog) == -1)
-            bind_failed(opt);
-    say_if_capped(opt->backlog);
+    if (!inherit(opt, flags, listeners, n)) {
+        /* The first is bound without SO_REUSEPORT: that fails when anybody has the port. Set
+         * afterwards, the option still lets the others join. */
+        listeners[0] = socket_bound(opt, flags, false);
+        set(listeners[0], SOL_SOCKET, SO_REUSEPORT);
+        for (int i = 1; i < n; i++)
+            listeners[i] = socket_bound(opt, flags, true);
+        for (int i = 0; i < n; i++)
+            if (listen(listeners[i], opt->backlog) == -1)
+                bind_failed(opt);
+        say_if_capped(opt->backlog);
+    }
+    remember(listeners, n);
 }
 
 void net_announce(const struct options *opt)

@@ -21,6 +21,13 @@ int net_listen(struct options *opt, int flags);
  * second server of the same user would silently take half of the clients. */
 void net_listen_reuseport(struct options *opt, int flags, int listeners[], int n);
 
+/* Use these sockets, which somebody else has made, instead of new ones: the first net_listen()
+ * or net_listen_reuseport() takes them, again from the first if they are too few. Borrowed. */
+void net_inherit(const int fds[], int n);
+
+/* The listeners of this process, to hand on to a new program. Returns how many. */
+int net_listeners(const int **fds);
+
 /* Print the first line of stdout, "NAME: listening on ADDRESS:PORT ...", and flush it. */
 void net_announce(const struct options *opt);
 

@@ -15,7 +15,11 @@
 
 const char *argp_program_version = "network server evolution 1.0";
 
-enum { KEY_MAX_BODY = 256, KEY_MULTIPLEXER, KEY_ACCEPT, KEY_TRIGGER };
+enum {
+    KEY_MAX_BODY = 256, KEY_MULTIPLEXER, KEY_ACCEPT, KEY_TRIGGER, KEY_STOP_TIMEOUT,
+    KEY_MAX_REQUESTS, KEY_PID_FILE, KEY_LOG, KEY_USER, KEY_LIMIT_NOFILE, KEY_WATCH, KEY_JSON,
+    KEY_CHECK,
+};
 
 enum { MAX_BODY_LIMIT = 1 << 30, MAX_SECONDS = 86400 };
 
@@ -43,6 +47,24 @@ static const struct {
         "listener, EPOLLEXCLUSIVE (reuseport)", 3 }, OPTIONS_EPOLL },
     { { "trigger", KEY_TRIGGER, "MODE", 0, "level- or edge-triggered epoll: level, edge (level)",
         3 }, OPTIONS_EPOLL },
+    { { "daemon", 'd', NULL, 0, "go to the background once the server listens", 5 }, 0 },
+    { { "graceful", 'g', NULL, 0,
+        "stop, restart, reload: wait for connections to end, without a bound", 5 }, 0 },
+    { { "stop-timeout", KEY_STOP_TIMEOUT, "SECONDS", 0,
+        "time for requests in flight when a server or worker ends (2)", 5 }, 0 },
+    { { "max-requests", KEY_MAX_REQUESTS, "N", 0,
+        "replace a worker after about N requests; 0: never (0)", 5 }, OPTIONS_MASTER },
+    { { "watch", KEY_WATCH, NULL, 0,
+        "start: reload when the program file changes; status: again each second", 5 }, 0 },
+    { { "json", KEY_JSON, NULL, 0, "status, connections: print JSON", 5 }, 0 },
+    { { "pid-file", KEY_PID_FILE, "FILE", 0,
+        "where a running server is found (by stage and port, in $XDG_RUNTIME_DIR, /run or /tmp)",
+        5 }, 0 },
+    { { "log", KEY_LOG, "FILE", 0, "append the log to FILE; SIGUSR2 opens it anew", 5 }, 0 },
+    { { "user", KEY_USER, "NAME[:GROUP]", 0, "serve as this user", 5 }, 0 },
+    { { "limit-nofile", KEY_LIMIT_NOFILE, "N", 0,
+        "descriptors per process (the hard limit)", 5 }, 0 },
+    { { "check", KEY_CHECK, NULL, 0, "only say whether this program would start", 5 }, 0 },
     { { "verbose", 'v', NULL, 0, "log every connection", 4 }, 0 },
     { { "quiet", 'q', NULL, 0, "log errors only", 4 }, 0 },
 };
@@ -103,6 +125,96 @@ static error_t parse_choice(int key, const char *arg, struct options *opt)
     }
 }
 
+/* A daemon leaves its directory, and a reload reads the same words again: names are made
+ * absolute, from where the server was first started. */
+static const char *absolute(const char *name)
+{
+    const char *start = getenv(OPTIONS_CWD);
+    char cwd[PATH_MAX];
+    char *path;
+
+    if (*name == '/')
+        return name;
+    if (start == NULL) {
+        start = getcwd(cwd, sizeof(cwd));
+        if (start == NULL || setenv(OPTIONS_CWD, start, 1) == -1)
+            die(EXIT_SYSTEM, "getcwd: %s; give '%s' as an absolute name", strerror(errno), name);
+    }
+    if (asprintf(&path, "%s/%s", start, name) == -1)
+        die(EXIT_SYSTEM, "no memory");
+    return path;
+}
+
+static const struct {
+    const char *name;
+    enum verb verb;
+    unsigned features;
+} verbs[] = {
+    { "start", VERB_START, 0 },
+    { "stop", VERB_STOP, 0 },
+    { "status", VERB_STATUS, 0 },
+    { "restart", VERB_RESTART, OPTIONS_MASTER },
+    { "reload", VERB_RELOAD, OPTIONS_MASTER },
+    { "connections", VERB_CONNECTIONS, OPTIONS_MASTER },
+};
+enum { VERBS = sizeof(verbs) / sizeof(verbs[0]) };
+
+static unsigned offered_features;
+
+static void parse_verb(const char *arg, struct options *opt)
+{
+    for (int i = 0; i < VERBS; i++) {
+        if (strcmp(arg, verbs[i].name) != 0)
+            continue;
+        if (verbs[i].features & ~offered_features)
+            die(EXIT_USAGE, "'%s' needs a stage with a master: 2 or 4", arg);
+        opt->verb = verbs[i].verb;
+        return;
+    }
+    die(EXIT_USAGE, "'%s' is neither an option nor a command; see --help", arg);
+}
+
+static error_t parse_process(int key, char *arg, struct options *opt)
+{
+    switch (key) {
+    case 'd':
+        opt->daemon = true;
+        return 0;
+    case 'g':
+        opt->graceful = true;
+        return 0;
+    case KEY_STOP_TIMEOUT:
+        opt->stop_timeout_ms = (int)number("stop-timeout", arg, 0, MAX_SECONDS) * 1000;
+        return 0;
+    case KEY_MAX_REQUESTS:
+        opt->max_requests = (int)number("max-requests", arg, 0, INT_MAX / 2);
+        return 0;
+    case KEY_LIMIT_NOFILE:
+        opt->limit_nofile = number("limit-nofile", arg, 16, INT_MAX);
+        return 0;
+    case KEY_PID_FILE:
+        opt->pid_file = absolute(arg);
+        return 0;
+    case KEY_LOG:
+        opt->log = absolute(arg);
+        return 0;
+    case KEY_USER:
+        opt->user = arg;
+        return 0;
+    case KEY_WATCH:
+        opt->watch = true;
+        return 0;
+    case KEY_JSON:
+        opt->json = true;
+        return 0;
+    case KEY_CHECK:
+        opt->check = true;
+        return 0;
+    default:
+        return parse_choice(key, arg, opt);
+    }
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct options *opt = state->input;
@@ -139,22 +251,26 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         log_level = LOG_ERROR;
         return 0;
     case ARGP_KEY_ARG:
-        die(EXIT_USAGE, "'%s' is not an option; see --help", arg);
+        parse_verb(arg, opt);
+        return 0;
     default:
-        return parse_choice(key, arg, opt);
+        return parse_process(key, arg, opt);
     }
 }
 
 /* More clients than the customary 1024 descriptors: as many as the administrator allows. */
-static void raise_descriptor_limit(void)
+static void set_descriptor_limit(long wanted)
 {
     struct rlimit limit;
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        if (setrlimit(RLIMIT_NOFILE, &limit) == -1)
-            log_line(LOG_WARNING, "setrlimit(RLIMIT_NOFILE): %s", strerror(errno));
-    }
+    if (getrlimit(RLIMIT_NOFILE, &limit) == -1)
+        return;
+    if (wanted > 0 && (rlim_t)wanted > limit.rlim_max)
+        limit.rlim_max = (rlim_t)wanted;
+    limit.rlim_cur = wanted > 0 ? (rlim_t)wanted : limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) == -1)
+        die(EXIT_SYSTEM, "--limit-nofile %ld: %s; the hard limit is raised by root or ulimit -Hn",
+            wanted, strerror(errno));
 }
 
 int options_max_fds(void)
@@ -170,6 +286,9 @@ struct options options_parse(int argc, char **argv, unsigned features)
 {
     static struct argp_option offered[TABLE + 1];
     struct argp argp = { .options = offered, .parser = parse,
+                         .args_doc = features & OPTIONS_MASTER
+                                         ? "[start|stop|restart|reload|status|connections]"
+                                         : "[start|stop|status]",
                          .doc = "Serve one small web application; see README.md." };
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     struct options opt = { .name = program_invocation_short_name,
@@ -180,10 +299,13 @@ struct options options_parse(int argc, char **argv, unsigned features)
                            .max_connections = INT_MAX,
                            .keepalive_ms = 60000,
                            .request_timeout_ms = 10000,
-                           .max_body = 1 << 20 };
+                           .max_body = 1 << 20,
+                           .stop_timeout_ms = 2000,
+                           .argv = argv };
     int n = 0;
     int index = 0;
 
+    offered_features = features;
     if (features & OPTIONS_WORKERS)
         opt.workers = cpus < 1 ? 1 : cpus > MAX_WORKERS ? MAX_WORKERS : (int)cpus;
     for (int i = 0; i < TABLE; i++)
@@ -193,6 +315,6 @@ struct options options_parse(int argc, char **argv, unsigned features)
     if (argp_parse(&argp, argc, argv, ARGP_NO_ERRS, &index, &opt) != 0)
         die(EXIT_USAGE, "'%s' is unknown or lacks its value; see --help",
             argv[index - 1 > 0 ? index - 1 : 1]);
-    raise_descriptor_limit();
+    set_descriptor_limit(opt.limit_nofile);
     return opt;
 }

@@ -3,6 +3,7 @@
 #ifndef OPTIONS_H
 #define OPTIONS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* What a stage offers beside the options that all have; or-ed together. */
@@ -10,10 +11,22 @@ enum {
     OPTIONS_WORKERS = 1,     /* -w: stages 2 and 4 */
     OPTIONS_MULTIPLEXER = 2, /* --multiplexer: stage 3 */
     OPTIONS_EPOLL = 4,       /* --accept, --trigger: stage 4 */
+    OPTIONS_MASTER = 8,      /* reload, restart, connections: stages 2 and 4 */
 };
+
+/* Environment: the directory that relative names start from, across reloads. */
+#define OPTIONS_CWD "SERVER_CWD"
 
 enum { MAX_WORKERS = 64 };
 
+enum verb {
+    VERB_START,
+    VERB_STOP,
+    VERB_RESTART,
+    VERB_RELOAD,
+    VERB_STATUS,
+    VERB_CONNECTIONS,
+};
 enum multiplexer { MULTIPLEXER_SELECT, MULTIPLEXER_POLL };
 enum accept_mode { ACCEPT_REUSEPORT, ACCEPT_SHARED, ACCEPT_EXCLUSIVE };
 enum trigger { TRIGGER_LEVEL, TRIGGER_EDGE };
@@ -29,6 +42,19 @@ struct options {
     int request_timeout_ms; /* from a request's first byte to its last; also the longest
                              * time without progress while a reply is sent */
     size_t max_body;        /* bytes */
+    enum verb verb;
+    bool daemon;            /* go to the background */
+    bool graceful;          /* stop, restart, reload: wait for connections without a bound */
+    bool check;             /* only say whether this program would start */
+    bool watch;             /* start: reload when the program file changes; status: repeat */
+    bool json;              /* status, connections */
+    int stop_timeout_ms;    /* for requests in flight, after SIGTERM or in a replaced worker */
+    int max_requests;       /* a worker is replaced after about so many; 0: never */
+    long limit_nofile;      /* RLIMIT_NOFILE; 0: the hard limit */
+    const char *pid_file;   /* absolute; NULL: the default place */
+    const char *log;        /* file for stdout and stderr; absolute; NULL: none */
+    const char *user;       /* NAME[:GROUP] to become; NULL: stay; borrowed */
+    char **argv;            /* borrowed: what a reload starts again */
     enum multiplexer multiplexer;
     enum accept_mode accept;
     enum trigger trigger;

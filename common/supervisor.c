@@ -3,40 +3,80 @@
 #include "supervisor.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "clock.h"
+#include "daemon.h"
 #include "log.h"
-#include "options.h"
+#include "pidfile.h"
 #include "stats.h"
 #include "stop.h"
+#include "takeover.h"
 
-enum { KILL_AFTER_MS = STOP_TIMEOUT_MS + 1000 };
-
-struct worker {
-    pid_t pid;         /* 0: none at the moment */
-    int64_t started;   /* clock_ms() */
-    int64_t start_at;  /* clock_ms(), when pid is 0 */
-    int young_deaths;  /* in a row */
+enum {
+    KILL_GRACE_MS = 1000,  /* after the stop time-out, before SIGKILL */
+    POLL_MS = 10,          /* pace while a replacement is under way */
+    RECYCLE_POLL_MS = 100, /* pace at which --max-requests is looked at */
+    CHECK_MS = 10000,      /* for --check of a new program */
+    SETTLE_MS = 200,       /* --watch: the file must rest so long */
+    GIVE_UP_DEATHS = 3,    /* young deaths of a replacement: the old worker stays */
 };
 
+/* A slot has one worker, and for a while the one that it replaces, which is leaving. */
+struct worker {
+    pid_t pid;            /* 0: none at the moment */
+    int side;             /* which of the slot's two cells is its */
+    int64_t started;      /* clock_ms() */
+    int64_t start_at;     /* clock_ms(), when pid is 0 */
+    int young_deaths;     /* in a row */
+    uint64_t last_request; /* requests of its cell at which it is recycled; 0: never */
+    pid_t leaving;        /* 0: nobody */
+    bool told;            /* the leaving one was told to drain: its successor is ready */
+    int64_t kill_at;      /* clock_ms() when the leaving one is killed; INT64_MAX: never */
+};
+
+static const struct options *opt;
 static struct worker workers[MAX_WORKERS];
-static int worker_count;
-static pid_t supervisor;
-static sigset_t outside; /* the signal mask before supervise() */
+static pid_t master;
+static sigset_t outside; /* the signal mask for workers */
+static sigset_t signals; /* what the master waits for */
+
+static struct {
+    bool wanted, graceful;
+    pid_t checker; /* 0: none */
+    int complaint; /* what it says */
+    int64_t check_until;
+    int next_slot; /* to be replaced; opt->workers: all were */
+    bool rolling;
+    int64_t settle_at; /* --watch saw a change; 0: none */
+    int inotify;
+} reload = { .inotify = -1 };
+
+static struct stats *cell_of(int slot)
+{
+    return stats_cell(slot, workers[slot].side);
+}
 
 static void start(int slot, pid_t (*spawn)(int slot))
 {
     struct worker *w = &workers[slot];
+    uint64_t requests = stats_get(&cell_of(slot)->requests);
 
     w->started = clock_ms();
+    stats_set(&cell_of(slot)->state, WORKER_STARTING);
+    if (opt->max_requests > 0) /* up to a tenth more, or all would go at the same time */
+        w->last_request = requests + (uint64_t)opt->max_requests +
+                          (uint64_t)rand() % ((uint64_t)opt->max_requests / 10 + 1);
     w->pid = spawn(slot);
     if (w->pid == -1) {
         log_line(LOG_ERROR, "fork: %s; trying again in a second", strerror(errno));
@@ -71,123 +111,449 @@ static void describe_death(int slot, pid_t pid, int status)
                  WEXITSTATUS(status));
 }
 
+static void empty_cell(struct stats *cell, int status)
+{
+    stats_set(&cell->exit_status, (uint64_t)status);
+    stats_set(&cell->state, WORKER_NONE);
+    stats_set(&cell->connections, 0);
+    stats_set(&cell->busy_since_ms, 0);
+    stats_set(&cell->pid, 0);
+}
+
+static void worker_died(int slot, pid_t pid, int status, bool stopping_all)
+{
+    struct worker *w = &workers[slot];
+
+    if (w->leaving == pid) {
+        empty_cell(stats_cell(slot, !w->side), status);
+        w->leaving = 0;
+        return;
+    }
+    empty_cell(cell_of(slot), status);
+    w->pid = 0;
+    w->start_at = next_start(w, clock_ms());
+    if (!stopping_all) {
+        stats_add(&cell_of(slot)->restarts, 1);
+        describe_death(slot, pid, status);
+    }
+}
+
+static void reload_failed(const char *why)
+{
+    snprintf(board->reload_error, sizeof(board->reload_error), "%s", why);
+    stats_add(&board->reloads_failed, 1);
+    log_line(LOG_ERROR, "reload failed, the old program goes on: %s", why);
+    daemon_notify("READY=1");
+    reload.rolling = false;
+}
+
+/* --check has ended. Good: become the new program. */
+static void check_done(int status)
+{
+    char why[256] = "";
+    ssize_t n = read(reload.complaint, why, sizeof(why) - 1);
+
+    close(reload.complaint);
+    reload.checker = 0;
+    for (ssize_t i = 0; i < n; i++)
+        if (why[i] == '\n')
+            why[i] = i + 1 < n ? ';' : '\0';
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+        if (n <= 0)
+            snprintf(why, sizeof(why), "%s --check %s %d", takeover_program(),
+                     WIFEXITED(status) ? "exited with status" : "was killed by signal",
+                     WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+        reload_failed(why);
+        return;
+    }
+    log_line(LOG_INFO, "reload: becoming %s", takeover_program());
+    setenv("SERVER_RELOAD_GRACEFUL", reload.graceful ? "1" : "0", 1);
+    takeover_exec(opt);
+    snprintf(why, sizeof(why), "%s: %s", takeover_program(), strerror(errno));
+    reload_failed(why);
+}
+
 /* Collect every dead child: one SIGCHLD may stand for several. */
-static void reap(bool expected)
+static void reap(bool stopping_all)
 {
     int status;
     pid_t pid;
 
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-        for (int slot = 0; slot < worker_count; slot++) {
-            struct worker *w = &workers[slot];
+        if (pid == reload.checker) {
+            check_done(status);
+            continue;
+        }
+        for (int slot = 0; slot < opt->workers; slot++)
+            if (workers[slot].pid == pid || workers[slot].leaving == pid)
+                worker_died(slot, pid, status, stopping_all);
+    }
+}
 
-            if (w->pid != pid)
-                continue;
-            w->pid = 0;
-            w->start_at = next_start(w, clock_ms());
-            stats_set(&stats_cell(slot)->pid, 0);
-            if (!expected) {
-                stats_add(&stats_cell(slot)->restarts, 1);
-                describe_death(slot, pid, status);
-            }
+/* --- replacing --------------------------------------------------------------------------- */
+
+/* Start a second worker in the slot; the first goes on until the second is ready. */
+static void replace(int slot, pid_t (*spawn)(int slot))
+{
+    struct worker *w = &workers[slot];
+
+    if (w->leaving || w->pid == 0)
+        return;
+    w->leaving = w->pid;
+    w->told = false;
+    w->kill_at = INT64_MAX;
+    w->pid = 0;
+    w->young_deaths = 0;
+    w->side = !w->side;
+    start(slot, spawn);
+}
+
+/* The replacement keeps dying: its predecessor, which was not told to go, stays. */
+static void restore(int slot)
+{
+    struct worker *w = &workers[slot];
+
+    w->side = !w->side;
+    w->pid = w->leaving;
+    w->leaving = 0;
+    w->young_deaths = 0;
+    if (reload.rolling)
+        reload_failed("the new workers die at start; see the log");
+}
+
+static void watch_replacement(int slot)
+{
+    struct worker *w = &workers[slot];
+    union sigval value = { .sival_int = reload.graceful };
+
+    if (w->leaving == 0)
+        return;
+    if (!w->told && w->pid != 0 && stats_get(&cell_of(slot)->state) == WORKER_READY) {
+        stats_set(&stats_cell(slot, !w->side)->state, WORKER_LEAVING);
+        sigqueue(w->leaving, SIGUSR1, value);
+        w->told = true;
+        w->kill_at = reload.graceful ? INT64_MAX
+                                     : clock_ms() + opt->stop_timeout_ms + KILL_GRACE_MS;
+    } else if (!w->told && w->pid == 0 && w->young_deaths >= GIVE_UP_DEATHS) {
+        restore(slot);
+    } else if (w->told && clock_ms() >= w->kill_at) {
+        log_line(LOG_WARNING, "worker %d (pid %d) has not ended; killing it", slot, w->leaving);
+        kill(w->leaving, SIGKILL);
+        w->kill_at = INT64_MAX;
+    }
+}
+
+/* One slot after the other: the next is begun when this one's new worker accepts. */
+static void roll(pid_t (*spawn)(int slot))
+{
+    bool all_gone = true;
+
+    for (int slot = 0; slot < opt->workers; slot++) {
+        watch_replacement(slot);
+        all_gone = all_gone && workers[slot].leaving == 0;
+        if (workers[slot].leaving && !workers[slot].told)
+            return;
+    }
+    if (!reload.rolling)
+        return;
+    if (reload.next_slot < opt->workers) {
+        if (workers[reload.next_slot].pid && !workers[reload.next_slot].leaving)
+            replace(reload.next_slot++, spawn);
+        else if (!workers[reload.next_slot].leaving) /* it died, and its successor is new */
+            reload.next_slot++;
+    } else if (all_gone) {
+        reload.rolling = false;
+        stats_add(&board->reloads_done, 1);
+        log_line(LOG_INFO, "reload: all workers are new");
+        daemon_notify("READY=1");
+    }
+}
+
+static void recycle(pid_t (*spawn)(int slot))
+{
+    for (int slot = 0; slot < opt->workers; slot++) {
+        struct worker *w = &workers[slot];
+
+        if (w->pid && w->last_request && stats_get(&cell_of(slot)->requests) >= w->last_request)
+            replace(slot, spawn);
+    }
+}
+
+static void begin_reload(void)
+{
+    if (!reload.wanted || reload.checker || reload.rolling)
+        return;
+    reload.wanted = false;
+    daemon_notify("RELOADING=1");
+    stats_add(&board->reloads_begun, 1);
+    reload.checker = takeover_check(opt, &reload.complaint);
+    reload.check_until = clock_ms() + CHECK_MS;
+    if (reload.checker == -1) {
+        reload.checker = 0;
+        reload_failed(strerror(errno));
+    }
+}
+
+/* --- watching the program file ----------------------------------------------------------- */
+
+/* SIGIO comes when something in the program's directory has changed. inotify(7), fcntl(2). */
+static void watch_program(void)
+{
+    char dir[PIDFILE_PATH_MAX];
+    char *slash;
+
+    snprintf(dir, sizeof(dir), "%s", takeover_program());
+    slash = strrchr(dir, '/');
+    if (slash)
+        *slash = '\0';
+    reload.inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (reload.inotify == -1 ||
+        inotify_add_watch(reload.inotify, dir, IN_CLOSE_WRITE | IN_MOVED_TO | IN_ATTRIB) == -1 ||
+        fcntl(reload.inotify, F_SETOWN, getpid()) == -1 ||
+        fcntl(reload.inotify, F_SETFL, O_ASYNC | O_NONBLOCK) == -1)
+        die(EXIT_SYSTEM, "--watch: cannot watch %s: %s", dir, strerror(errno));
+}
+
+static void program_changed(void)
+{
+    _Alignas(struct inotify_event) char events[4096];
+    const char *name = strrchr(takeover_program(), '/');
+    ssize_t n;
+
+    while ((n = read(reload.inotify, events, sizeof(events))) > 0) {
+        for (char *c = events; c < events + n;) {
+            const struct inotify_event *event = (const void *)c;
+
+            if (event->len > 0 && name && strcmp(event->name, name + 1) == 0 &&
+                event->mask & (IN_CLOSE_WRITE | IN_MOVED_TO | IN_ATTRIB))
+                reload.settle_at = clock_ms() + SETTLE_MS;
+            c += sizeof(*event) + event->len;
         }
     }
 }
+
+/* --- the loop ---------------------------------------------------------------------------- */
 
 static int alive(void)
 {
     int n = 0;
 
-    for (int slot = 0; slot < worker_count; slot++)
-        n += workers[slot].pid != 0;
+    for (int slot = 0; slot < opt->workers; slot++)
+        n += (workers[slot].pid != 0) + (workers[slot].leaving != 0);
     return n;
 }
 
 static void kill_all(int sig)
 {
-    for (int slot = 0; slot < worker_count; slot++)
+    for (int slot = 0; slot < opt->workers; slot++) {
         if (workers[slot].pid != 0)
             kill(workers[slot].pid, sig);
+        if (workers[slot].leaving != 0)
+            kill(workers[slot].leaving, sig);
+    }
 }
 
-/* Sleep until a signal of `set` comes or clock_ms() reaches `until`. Returns the signal, 0 for
- * none. */
-static int sleep_until(const sigset_t *set, int64_t until)
+/* Sleep until a signal comes or clock_ms() reaches `until`. Returns the signal, 0 for none. */
+static int sleep_until(int64_t until, siginfo_t *info)
 {
     int64_t ms = until - clock_ms();
     struct timespec left = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };
     int sig;
 
     if (ms <= 0)
-        return 0;
-    sig = sigtimedwait(set, NULL, &left);
+        left = (struct timespec){ 0 };
+    sig = sigtimedwait(&signals, info, &left);
     return sig == -1 ? 0 : sig;
 }
 
-/* Start what is due. Returns when the next one is. */
-static int64_t start_due(pid_t (*spawn)(int slot))
+static int64_t sooner(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Do what is due. Returns when the next thing is. */
+static int64_t do_due(pid_t (*spawn)(int slot))
 {
     int64_t now = clock_ms();
     int64_t next = now + 3600 * INT64_C(1000);
 
-    for (int slot = 0; slot < worker_count; slot++) {
+    roll(spawn);
+    if (opt->max_requests > 0) {
+        recycle(spawn);
+        next = now + RECYCLE_POLL_MS;
+    }
+    for (int slot = 0; slot < opt->workers; slot++) {
         if (workers[slot].pid == 0 && workers[slot].start_at <= now)
             start(slot, spawn);
-        if (workers[slot].pid == 0 && workers[slot].start_at < next)
-            next = workers[slot].start_at;
+        if (workers[slot].pid == 0)
+            next = sooner(next, workers[slot].start_at);
+        if (workers[slot].leaving != 0)
+            next = sooner(next, now + POLL_MS);
     }
-    return next;
+    if (reload.settle_at && now >= reload.settle_at) {
+        reload.settle_at = 0;
+        reload.wanted = true;
+    }
+    if (reload.settle_at)
+        next = sooner(next, reload.settle_at);
+    if (reload.checker && now >= reload.check_until)
+        kill(reload.checker, SIGKILL);
+    if (reload.checker)
+        next = sooner(next, reload.check_until);
+    begin_reload();
+    return reload.rolling ? sooner(next, now + POLL_MS) : next;
 }
 
-static void stop_all(const sigset_t *signals)
+/* True: the signal ends the server. */
+static bool handle(int sig, const siginfo_t *info)
 {
-    int64_t give_up = clock_ms() + KILL_AFTER_MS;
+    switch (sig) {
+    case SIGTERM:
+    case SIGINT:
+    case SIGQUIT:
+        return true;
+    case SIGUSR1:
+    case SIGHUP:
+        reload.wanted = true;
+        reload.graceful = info->si_code == SI_QUEUE && info->si_value.sival_int == 1;
+        return false;
+    case SIGUSR2:
+        daemon_reopen_log();
+        kill_all(SIGUSR2);
+        return false;
+    case SIGIO:
+        program_changed();
+        return false;
+    default:
+        return false;
+    }
+}
+
+static void stop_all(int first)
+{
+    bool bounded = first != SIGQUIT;
+    int64_t give_up = clock_ms() + opt->stop_timeout_ms + KILL_GRACE_MS;
     bool killed = false;
 
-    kill_all(SIGTERM);
+    daemon_notify("STOPPING=1");
+    kill_all(first == SIGQUIT ? SIGQUIT : SIGTERM);
     while (reap(true), alive() > 0) {
-        int sig = sleep_until(signals, give_up);
+        siginfo_t info;
+        int sig = sleep_until(bounded ? give_up : clock_ms() + KILL_GRACE_MS, &info);
+        bool again = sig == SIGTERM || sig == SIGINT;
 
-        if (!killed && (clock_ms() >= give_up || sig == SIGTERM || sig == SIGINT)) {
+        if (again && !bounded) { /* patience is over: now as with SIGTERM */
+            bounded = true;
+            give_up = clock_ms() + opt->stop_timeout_ms + KILL_GRACE_MS;
+            kill_all(SIGTERM);
+        } else if (!killed && bounded && (again || clock_ms() >= give_up)) {
             log_line(LOG_WARNING, "killing %d workers that have not ended", alive());
             kill_all(SIGKILL);
             killed = true;
-            give_up = clock_ms() + KILL_AFTER_MS; /* only a pace for the look-out now */
+            give_up = clock_ms() + KILL_GRACE_MS; /* only a pace for the look-out now */
         }
     }
 }
 
-int supervise(int n, pid_t (*spawn)(int slot))
+static void block_signals(void)
 {
-    sigset_t signals;
+    static const int handled[] = { SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGHUP,
+                                   SIGIO };
+
+    sigemptyset(&signals);
+    for (size_t i = 0; i < sizeof(handled) / sizeof(handled[0]); i++)
+        sigaddset(&signals, handled[i]);
+    sigprocmask(SIG_BLOCK, &signals, &outside);
+    for (size_t i = 0; i < sizeof(handled) / sizeof(handled[0]); i++)
+        sigdelset(&outside, handled[i]); /* after a takeover they were blocked already */
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* After a takeover: the children are ours still, and the board says where they sit. */
+static void adopt(void)
+{
+    const char *graceful = getenv("SERVER_RELOAD_GRACEFUL");
+
+    for (int slot = 0; slot < opt->workers; slot++) {
+        struct worker *w = &workers[slot];
+
+        for (int side = 0; side < 2; side++) {
+            struct stats *cell = stats_cell(slot, side);
+            pid_t pid = (pid_t)stats_get(&cell->pid);
+            int status = 0;
+
+            if (pid == 0)
+                continue;
+            if (waitpid(pid, &status, WNOHANG) != 0) {
+                empty_cell(cell, status);
+            } else if (stats_get(&cell->state) == WORKER_LEAVING) {
+                w->leaving = pid;
+                w->told = true;
+                w->kill_at = clock_ms() + opt->stop_timeout_ms + KILL_GRACE_MS;
+            } else {
+                w->pid = pid;
+                w->side = side;
+                w->started = (int64_t)stats_get(&cell->started_ms);
+            }
+        }
+        if (w->pid == 0 && w->leaving)
+            w->side = stats_get(&stats_cell(slot, 0)->pid) == (uint64_t)w->leaving;
+    }
+    reload.graceful = graceful && *graceful == '1';
+    reload.rolling = stats_get(&board->reloads_begun) >
+                     stats_get(&board->reloads_done) + stats_get(&board->reloads_failed);
+}
+
+int supervise(const struct options *options, pid_t (*spawn)(int slot))
+{
+    siginfo_t info;
     int sig = 0;
 
-    worker_count = n;
-    supervisor = getpid();
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGCHLD);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    sigprocmask(SIG_BLOCK, &signals, &outside);
+    opt = options;
+    master = getpid();
+    block_signals();
+    adopt();
+    if (opt->watch)
+        watch_program();
+    do {
+        int64_t next = do_due(spawn);
 
-    while (sig != SIGTERM && sig != SIGINT) {
-        int64_t next = start_due(spawn);
-
-        sig = sleep_until(&signals, next);
+        sig = sleep_until(next, &info);
         reap(false);
-    }
-    stop_all(&signals);
+    } while (!handle(sig, &info));
+    stop_all(sig);
     return EXIT_SUCCESS;
+}
+
+/* --- in the worker ----------------------------------------------------------------------- */
+
+static void reopen_log(int sig)
+{
+    (void)sig;
+    daemon_reopen_log();
 }
 
 void worker_begin(int slot)
 {
-    if (prctl(PR_SET_PDEATHSIG, SIGTERM) == -1)
+    struct sigaction action = { .sa_handler = reopen_log, .sa_flags = SA_RESTART };
+
+    pidfile_forget();
+    daemon_become(opt->user, false);
+    if (prctl(PR_SET_PDEATHSIG, SIGTERM) == -1) /* after daemon_become(), which clears it */
         die(EXIT_SYSTEM, "prctl(PR_SET_PDEATHSIG): %s", strerror(errno));
-    if (getppid() != supervisor) /* it died before prctl(2): no signal will come */
+    if (getppid() != master) /* it died before prctl(2): no signal will come */
         exit(EXIT_SUCCESS);
-    stats_take(slot);
-    stop_on_signals();
+    stats_take(slot, workers[slot].side);
+    stop_on_signals(opt->stop_timeout_ms);
+    stop_on_drain();
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGUSR2, &action, NULL);
     signal(SIGINT, SIG_IGN);
+    signal(SIGHUP, SIG_IGN); /* the terminal's too; the master knows what it means */
     sigprocmask(SIG_SETMASK, &outside, NULL);
+}
+
+void worker_ready(void)
+{
+    stats_set(&stats->state, WORKER_READY);
 }

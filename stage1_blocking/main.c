@@ -4,9 +4,9 @@
 #include <sys/socket.h>
 
 #include "conn.h"
+#include "control.h"
 #include "net.h"
 #include "options.h"
-#include "stats.h"
 #include "stop.h"
 
 static struct options opt;
@@ -40,10 +40,11 @@ static void event_loop(void)
 int main(int argc, char **argv)
 {
     opt = options_parse(argc, argv, 0);
+    control(&opt);
     conn_setup(&opt, true);
     listener = net_listen(&opt, 0);
-    net_announce(&opt);
-    stop_on_signals();
+    control_ready(&opt, 0);
     event_loop();
+    control_end();
     return 0;
 }

@@ -6,11 +6,13 @@
 #include <unistd.h>
 
 #include "conn.h"
+#include "control.h"
 #include "net.h"
 #include "options.h"
-#include "stats.h"
 #include "stop.h"
 #include "supervisor.h"
+
+enum { FEATURES = OPTIONS_MASTER | OPTIONS_WORKERS };
 
 static struct options opt;
 static int listener;
@@ -48,6 +50,7 @@ static pid_t spawn(int slot)
 
     if (pid == 0) {
         worker_begin(slot);
+        worker_ready();
         event_loop();
         exit(EXIT_SUCCESS);
     }
@@ -56,10 +59,12 @@ static pid_t spawn(int slot)
 
 int main(int argc, char **argv)
 {
-    opt = options_parse(argc, argv, OPTIONS_WORKERS);
+    opt = options_parse(argc, argv, FEATURES);
+    control(&opt);
     conn_setup(&opt, true);
-    stats_setup(opt.workers);
     listener = net_listen(&opt, 0);
-    net_announce(&opt);
-    return supervise(opt.workers, spawn);
+    control_ready(&opt, FEATURES);
+    supervise(&opt, spawn);
+    control_end();
+    return 0;
 }

@@ -5,10 +5,10 @@
 #include <sys/socket.h>
 
 #include "conn.h"
+#include "control.h"
 #include "clients.h"
 #include "net.h"
 #include "options.h"
-#include "stats.h"
 #include "stop.h"
 
 enum { ACCEPT_BATCH = 64 };
@@ -74,13 +74,14 @@ int main(int argc, char **argv)
     int *ready;
 
     opt = options_parse(argc, argv, OPTIONS_MULTIPLEXER);
+    control(&opt);
     conn_setup(&opt, false);
     clients.listener = net_listen(&opt, SOCK_NONBLOCK);
     clients.size = opt.multiplexer == MULTIPLEXER_SELECT ? FD_SETSIZE : options_max_fds();
     clients.by_fd = calloc((size_t)clients.size, sizeof(*clients.by_fd));
     ready = calloc((size_t)clients.size, sizeof(*ready));
-    net_announce(&opt);
-    stop_on_signals();
+    control_ready(&opt, 0);
     event_loop(ready);
+    control_end();
     return 0;
 }

@@ -8,14 +8,16 @@
 #include <unistd.h>
 
 #include "conn.h"
+#include "control.h"
 #include "log.h"
 #include "net.h"
 #include "options.h"
-#include "stats.h"
 #include "stop.h"
 #include "supervisor.h"
 
 enum { ACCEPT_BATCH = 64, EDGE_ROUNDS = 16, MAX_EVENTS = 256 };
+
+enum { FEATURES = OPTIONS_MASTER | OPTIONS_WORKERS | OPTIONS_EPOLL };
 
 static struct options opt;
 static int listeners[MAX_WORKERS]; /* made by the parent, one per slot */
@@ -128,6 +130,7 @@ static pid_t spawn(int slot)
         epoll = epoll_create1(EPOLL_CLOEXEC);
         if (epoll == -1)
             die(EXIT_SYSTEM, "epoll_create1: %s", strerror(errno));
+        worker_ready();
         event_loop();
         exit(EXIT_SUCCESS);
     }
@@ -136,13 +139,15 @@ static pid_t spawn(int slot)
 
 int main(int argc, char **argv)
 {
-    opt = options_parse(argc, argv, OPTIONS_WORKERS | OPTIONS_EPOLL);
+    opt = options_parse(argc, argv, FEATURES);
+    control(&opt);
     conn_setup(&opt, false);
-    stats_setup(opt.workers);
     if (opt.accept == ACCEPT_REUSEPORT)
         net_listen_reuseport(&opt, SOCK_NONBLOCK, listeners, opt.workers);
     else
         listeners[0] = net_listen(&opt, SOCK_NONBLOCK);
-    net_announce(&opt);
-    return supervise(opt.workers, spawn);
+    control_ready(&opt, FEATURES);
+    supervise(&opt, spawn);
+    control_end();
+    return 0;
 }

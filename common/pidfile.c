@@ -1,0 +1,176 @@
+/* pidfile.c - see pidfile.h.
+ * Does not: signal anybody. */
+#include "pidfile.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/pidfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "log.h"
+
+static int locked = -1;
+static char locked_path[PIDFILE_PATH_MAX];
+
+static const char *runtime_dir(void)
+{
+    const char *dir = getenv("XDG_RUNTIME_DIR");
+
+    if (dir && *dir == '/')
+        return dir;
+    return access("/run", W_OK) == 0 ? "/run" : "/tmp";
+}
+
+void pidfile_path(const struct options *opt, const char *suffix, char *path)
+{
+    int len;
+
+    if (opt->pid_file == NULL)
+        len = snprintf(path, PIDFILE_PATH_MAX, "%s/%s-%d.pid%s", runtime_dir(), opt->name,
+                       opt->port, suffix);
+    else
+        len = snprintf(path, PIDFILE_PATH_MAX, "%s%s", opt->pid_file, suffix);
+    if (len >= PIDFILE_PATH_MAX)
+        die(EXIT_USAGE, "the name of the pid file is longer than %d bytes", PIDFILE_PATH_MAX - 1);
+}
+
+/* When did the process start? Field 22 of /proc/PID/stat, in ticks since boot: a later process
+ * with the same pid has another one. 0: there is no such process. */
+static unsigned long long start_ticks(pid_t pid)
+{
+    unsigned long long ticks = 0;
+    char name[64], line[1024] = "";
+    FILE *file;
+    char *c;
+
+    snprintf(name, sizeof(name), "/proc/%d/stat", (int)pid);
+    file = fopen(name, "re");
+    if (file == NULL)
+        return 0;
+    c = fgets(line, sizeof(line), file) ? strrchr(line, ')') : NULL;
+    fclose(file);
+    for (int field = 2; c && field < 22; field++)
+        c = strchr(c + 1, ' ');
+    if (c)
+        ticks = strtoull(c, NULL, 10);
+    return ticks;
+}
+
+static bool held(int fd)
+{
+    if (flock(fd, LOCK_SH | LOCK_NB) == 0) {
+        flock(fd, LOCK_UN);
+        return false;
+    }
+    return errno == EWOULDBLOCK;
+}
+
+/* The pid in the file if it is the process that wrote it; 0 otherwise. */
+static pid_t read_pid(int fd)
+{
+    char line[64] = "";
+    unsigned long long ticks = 0;
+    int pid = 0;
+
+    if (pread(fd, line, sizeof(line) - 1, 0) <= 0 ||
+        sscanf(line, "%d\n%llu", &pid, &ticks) != 2 || ticks == 0)
+        return 0;
+    return start_ticks((pid_t)pid) == ticks ? (pid_t)pid : 0;
+}
+
+static void write_pid(const char *path)
+{
+    char line[64];
+    int len = snprintf(line, sizeof(line), "%d\n%llu\n", (int)getpid(), start_ticks(getpid()));
+
+    if (ftruncate(locked, 0) == -1 || pwrite(locked, line, (size_t)len, 0) != len)
+        die(EXIT_SYSTEM, "cannot write the pid file %s: %s; choose another --pid-file", path,
+            strerror(errno));
+}
+
+/* Is the file behind fd still the one of that name? Its last owner may have removed it between
+ * our open(2) and our flock(2). */
+static bool still_named(int fd, const char *path)
+{
+    struct stat open_file, named;
+
+    return fstat(fd, &open_file) == 0 && stat(path, &named) == 0 &&
+           open_file.st_ino == named.st_ino && open_file.st_dev == named.st_dev;
+}
+
+void pidfile_lock(const struct options *opt)
+{
+    char *path = locked_path;
+
+    pidfile_path(opt, "", path);
+    for (;;) {
+        locked = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+        if (locked == -1)
+            die(EXIT_SYSTEM, "cannot make the pid file %s: %s; choose another --pid-file", path,
+                strerror(errno));
+        if (flock(locked, LOCK_EX | LOCK_NB) == -1)
+            die(EXIT_SYSTEM, "%s is running already, as pid %d (%s); stop it first, or choose "
+                "another --port", opt->name, (int)read_pid(locked), path);
+        if (still_named(locked, path))
+            break;
+        close(locked);
+    }
+    write_pid(path);
+}
+
+void pidfile_forget(void)
+{
+    if (locked != -1)
+        close(locked);
+    locked = -1;
+}
+
+void pidfile_remove(void)
+{
+    if (locked == -1)
+        return;
+    unlink(locked_path);
+    pidfile_forget();
+}
+
+int pidfile_fd(void)
+{
+    return locked;
+}
+
+void pidfile_inherit(const struct options *opt, int fd)
+{
+    pidfile_path(opt, "", locked_path);
+    locked = fd;
+}
+
+int pidfile_holder(const struct options *opt, pid_t *pid)
+{
+    char path[PIDFILE_PATH_MAX];
+    struct stat st;
+    int pidfd = -1;
+    int fd;
+
+    pidfile_path(opt, "", path);
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd == -1)
+        return -1;
+    /* In a directory that all may write to, anybody could have put a pid there. */
+    if (fstat(fd, &st) == 0 && (st.st_uid == geteuid() || st.st_uid == 0) && held(fd)) {
+        *pid = read_pid(fd);
+        if (*pid > 0)
+            pidfd = pidfd_open(*pid, 0);
+        if (pidfd != -1 && (!held(fd) || read_pid(fd) != *pid)) {
+            close(pidfd);
+            pidfd = -1;
+        }
+    }
+    close(fd);
+    return pidfd;
+}
