@@ -190,7 +190,7 @@ void control_ready(struct options *opt, unsigned features)
 {
     pidfile_path(opt, ".board", board_path);
     if (taken_over) {
-        daemon_ready(opt->log); /* the file's name; the descriptors are there */
+        daemon_ready(opt->log, opt->user); /* the file's name; the descriptors are there */
         return;
     }
     if (pidfile_fd() == -1)
@@ -199,9 +199,10 @@ void control_ready(struct options *opt, unsigned features)
     if (!(features & OPTIONS_MASTER)) {
         daemon_become(opt->user, false);
         stop_on_signals(opt->stop_timeout_ms);
+        daemon_reopen_on_signal();
     }
     net_announce(opt);
-    daemon_ready(opt->log);
+    daemon_ready(opt->log, opt->user);
     daemon_notify("READY=1");
 }
 

@@ -7,6 +7,7 @@
 #include <grp.h>
 #include <limits.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,6 +82,27 @@ void daemon_start(void)
         die(EXIT_SYSTEM, "chdir: %s", strerror(errno));
 }
 
+static struct passwd *find_user(const char *user, gid_t *gid)
+{
+    const char *colon = strchr(user, ':');
+    char name[64];
+    struct passwd *pw;
+    struct group *gr;
+
+    snprintf(name, sizeof(name), "%.*s", colon ? (int)(colon - user) : (int)strlen(user), user);
+    pw = getpwnam(name);
+    if (pw == NULL)
+        die(EXIT_USAGE, "--user: there is no user '%s'", name);
+    *gid = pw->pw_gid;
+    if (colon) {
+        gr = getgrnam(colon + 1);
+        if (gr == NULL)
+            die(EXIT_USAGE, "--user: there is no group '%s'", colon + 1);
+        *gid = gr->gr_gid;
+    }
+    return pw;
+}
+
 static void redirect(const char *path, int flags, int fd)
 {
     int file = open(path, flags | O_CLOEXEC, 0640);
@@ -91,12 +113,17 @@ static void redirect(const char *path, int flags, int fd)
     close(file);
 }
 
-void daemon_ready(const char *log)
+void daemon_ready(const char *log, const char *user)
 {
     if (log) {
+        gid_t gid = (gid_t)-1;
+        uid_t uid = user ? find_user(user, &gid)->pw_uid : (uid_t)-1;
+
         snprintf(log_path, sizeof(log_path), "%s", log);
         redirect(log, O_WRONLY | O_CREAT | O_APPEND, STDERR_FILENO);
         redirect(log, O_WRONLY | O_CREAT | O_APPEND, STDOUT_FILENO);
+        if (fchown(STDERR_FILENO, uid, gid) == -1)
+            log_line(LOG_WARNING, "%s: %s; it cannot be opened anew", log, strerror(errno));
     }
     if (caller == -1)
         return;
@@ -126,25 +153,18 @@ void daemon_reopen_log(void)
     errno = saved;
 }
 
-static struct passwd *find_user(const char *user, gid_t *gid)
+static void reopen_log(int sig)
 {
-    const char *colon = strchr(user, ':');
-    char name[64];
-    struct passwd *pw;
-    struct group *gr;
+    (void)sig;
+    daemon_reopen_log();
+}
 
-    snprintf(name, sizeof(name), "%.*s", colon ? (int)(colon - user) : (int)strlen(user), user);
-    pw = getpwnam(name);
-    if (pw == NULL)
-        die(EXIT_USAGE, "--user: there is no user '%s'", name);
-    *gid = pw->pw_gid;
-    if (colon) {
-        gr = getgrnam(colon + 1);
-        if (gr == NULL)
-            die(EXIT_USAGE, "--user: there is no group '%s'", colon + 1);
-        *gid = gr->gr_gid;
-    }
-    return pw;
+void daemon_reopen_on_signal(void)
+{
+    struct sigaction action = { .sa_handler = reopen_log, .sa_flags = SA_RESTART };
+
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGUSR2, &action, NULL);
 }
 
 void daemon_become(const char *user, int check_only)

@@ -10,12 +10,16 @@
 void daemon_start(void);
 
 /* The server listens: release the caller, and put stdin, stdout and stderr on /dev/null.
- * Nothing, if daemon_start() was not called. log: stdout and stderr go there; may be NULL. */
-void daemon_ready(const char *log);
+ * Nothing, if daemon_start() was not called. log: stdout and stderr go there instead, in any
+ * case; may be NULL. user: who must be able to open the log anew; may be NULL. */
+void daemon_ready(const char *log, const char *user);
 
 /* Open the log file anew, by the same name: O_APPEND, so a rotated file can be moved away.
  * Async-signal-safe. If that fails, the old file stays. */
 void daemon_reopen_log(void);
+
+/* Do so on SIGUSR2. */
+void daemon_reopen_on_signal(void);
 
 /* Become NAME or NAME:GROUP: setgroups(2), setresgid(2), setresuid(2), and verify that there is
  * no way back. Any failure: die(). user: NULL: nothing. check_only: see whether it exists. */

@@ -527,16 +527,8 @@ int supervise(const struct options *options, pid_t (*spawn)(int slot))
 
 /* --- in the worker ----------------------------------------------------------------------- */
 
-static void reopen_log(int sig)
-{
-    (void)sig;
-    daemon_reopen_log();
-}
-
 void worker_begin(int slot)
 {
-    struct sigaction action = { .sa_handler = reopen_log, .sa_flags = SA_RESTART };
-
     pidfile_forget();
     daemon_become(opt->user, false);
     if (prctl(PR_SET_PDEATHSIG, SIGTERM) == -1) /* after daemon_become(), which clears it */
@@ -546,8 +538,7 @@ void worker_begin(int slot)
     stats_take(slot, workers[slot].side);
     stop_on_signals(opt->stop_timeout_ms);
     stop_on_drain();
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGUSR2, &action, NULL);
+    daemon_reopen_on_signal();
     signal(SIGINT, SIG_IGN);
     signal(SIGHUP, SIG_IGN); /* the terminal's too; the master knows what it means */
     sigprocmask(SIG_SETMASK, &outside, NULL);
