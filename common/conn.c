@@ -42,6 +42,12 @@ static size_t output_len;
 
 int conn_count;
 
+/* Bytes of input that one connection may hold: one request, and one read behind it. */
+static size_t input_limit(void)
+{
+    return HTTP_MAX_HEAD + opt->max_body + 2 * SCRATCH;
+}
+
 static void unlink_conn(struct conn *c)
 {
     struct list *list = &lists[c->clock];
@@ -388,7 +394,6 @@ static bool answer(struct conn *c, char *bytes, size_t len)
             at += (size_t)n;
         } else if (n < 0) {
             refuse(c, (int)-n, c->parser.why);
-            return true;
         }
     }
     if (!more && http_wants_continue(&c->parser))
@@ -399,7 +404,7 @@ static bool answer(struct conn *c, char *bytes, size_t len)
     } else if (bytes == c->in.base) {
         c->in.len = (uint32_t)len;
         buf_consume(&c->in, at);
-    } else if (!buf_append(&c->in, bytes + at, len - at, SIZE_MAX >> 1)) {
+    } else if (!buf_append(&c->in, bytes + at, len - at, input_limit())) {
         refuse(c, 503, "no memory");
     }
     return c->requests != before;
@@ -454,7 +459,7 @@ void conn_fill(struct conn *c)
     }
     if (in->len == 0) {
         n = receive(c, input, SCRATCH);
-    } else if (buf_reserve(in, READ_MIN, SIZE_MAX >> 1)) {
+    } else if (buf_reserve(in, READ_MIN, input_limit())) {
         n = receive(c, in->base + in->len, in->cap - in->len);
         in->len += (uint32_t)n;
     } else {

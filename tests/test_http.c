@@ -422,6 +422,8 @@ static const struct refused {
     { "absolute-form, bracket not closed", 400, TARGET("http://[::1/") },
     { "absolute-form, fragment", 400, TARGET("http://host#top") },
     { "absolute-form, one slash", 400, TARGET("http:/host/") },
+    { "absolute-form, control characters for slashes", 400, TARGET("http:\x0f\x0fhost/") },
+    { "absolute-form, a control character for the colon", 400, TARGET("http\x1a//host/") },
     { "absolute-form with neither", 400, TARGET("http:host") },
     { "another scheme", 400, TARGET("ftp://host/") },
     { "authority-form with GET", 400, TARGET("host:80") },

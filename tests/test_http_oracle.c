@@ -41,7 +41,7 @@
 #include <unistd.h>
 
 enum {
-    CASES = 100000,
+    CASES = 200000,
     EVHTTP_CASES = 500, /* accepted requests; each one costs a connection */
     ROOM = 65536,
     MAX_BODY = 1 << 16,
@@ -49,8 +49,8 @@ enum {
 
 #define COUNT(table) (sizeof(table) / sizeof(*(table)))
 
-/* As ck_assert_msg(), which writes to Check's parent process at each success, too: of a hundred
- * thousand cases in a quarter of a second that makes ten seconds. */
+/* As ck_assert_msg(), which writes to Check's parent process at each success, too: which
+ * takes longer than all there is to check. */
 #define CHECK(condition, ...)                                                                   \
     do {                                                                                        \
         if (!(condition))                                                                       \
@@ -190,7 +190,7 @@ static void put_request_line(void)
     } else {
         put_mostly(WORDS("/", "/a/b", "/a?b=c", "/?", "/?x?y/z", "/%41%2f", "//a//b", "/a/../b",
                          "/~a;b,c:d@e!$&'()*+", "http://h/p", "http://h?x=1", "http://h:80/p?q",
-                         "HTTP://h.example/", "http://[::1]:8/p", "http://h"),
+                         "HTTP://h.example/", plain ? "/" : "http://[::1]:8/p", "http://h"),
                    WORDS("*", "*a", "a", "/a b", "/\"", "/<", "/a\\b", "/^`", "/{}", "/|", "/#f",
                          "/?q#f", "/%", "/%4", "/%zz", "/\xc3\xa4", "/\x01", "/\x7f",
                          "http://u@h/", "http://u:p@h/", "http:///p", "http://", "http:/h/",
@@ -309,7 +309,7 @@ static void put_framing_and_body(void)
     } else if (kind < 27) {
         put_field("Transfer-Encoding");
         put_mostly(WORDS("chunked", "Chunked", plain ? "CHUNKED" : "CHUNKED "),
-                   WORDS("gzip", "gzip, chunked", "chunked, gzip", "identity", ",chunked",
+                   WORDS("gzip", "gzip, chunked", "chunked, gzip", "identity", ",chunked", ",a,chunked",
                          "chunked, chunked", "chunked;q=1", "xchunked", "", "chunked,",
                          "gzip chunked"));
         put_end();
@@ -490,6 +490,7 @@ static struct stricter {
     { "two Host fields", "RFC 9112 3.2: 400", 0 },
     { "invalid Host", "RFC 9112 3.2: 400", 0 },
     { "Transfer-Encoding in HTTP/1.0", "RFC 9112 6.1: faulty framing", 0 },
+    { "empty transfer coding", "RFC 9112 6.1: no room for two opinions", 0 },
     { "chunked is not the last transfer coding", "RFC 9112 6.1: chunked once, last", 0 },
     { "the only transfer coding known is chunked", "RFC 9112 6.1: 501", 0 },
     { "target goes on after '*'", "RFC 9112 3.2.4", 0 },
@@ -547,21 +548,25 @@ static void check_same(struct slice ours, struct slice other, const char *what, 
                   (int)other.len, other.base, shown(in));
 }
 
-/* It takes a longer name that begins with Transfer-Encoding for one, and it does not know that
- * a tab behind Content-Length's number is a blank. */
+/* It takes a longer name that begins with Transfer-Encoding for one, and does not know that a tab
+ * is a blank behind Content-Length's number, behind "chunked", and behind a chunk's size. */
 static bool mistake_of_http_parser(struct slice in)
 {
+    static const char *const errors[] = { "HPE_INVALID_CONTENT_LENGTH",
+                                          "HPE_UNEXPECTED_CONTENT_LENGTH",
+                                          "HPE_INVALID_TRANSFER_ENCODING",
+                                          "HPE_INVALID_CHUNK_SIZE" };
     static const char name[] = "\r\nTransfer-Encoding";
+    bool about_framing = false;
 
-    if (theirs.error == NULL)
-        return false;
-    if (strcmp(theirs.error, "HPE_INVALID_CONTENT_LENGTH") == 0)
-        return memchr(in.base, '\t', in.len) != NULL;
-    for (size_t i = 0; i + sizeof(name) <= in.len; i++)
+    for (size_t i = 0; i < COUNT(errors); i++)
+        about_framing |= theirs.error && strcmp(theirs.error, errors[i]) == 0;
+    if (about_framing && memchr(in.base, '\t', in.len) != NULL)
+        return true;
+    for (size_t i = 0; about_framing && i + sizeof(name) <= in.len; i++)
         if (strncasecmp(in.base + i, name, sizeof(name) - 1) == 0 &&
             in.base[i + sizeof(name) - 1] != ':')
-            return strcmp(theirs.error, "HPE_INVALID_TRANSFER_ENCODING") == 0 ||
-                   strcmp(theirs.error, "HPE_UNEXPECTED_CONTENT_LENGTH") == 0;
+            return true;
     return false;
 }
 
