@@ -1150,9 +1150,9 @@ START_TEST(idle_clients_are_closed)
 
     server_start(&s, "-k 1");
     client_open(&c, &s);
+    start = clock_ms();
     client_say(&c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     client_expect(&c, &r, 200);
-    start = clock_ms();
     client_expect_close(&c, PATIENCE_MS);
     check_took(start, 1000);
     client_close(&c);
