@@ -132,7 +132,7 @@ int harness_run(const char *suite, void (*add_tests)(TCase *tc), int timeout_s)
 {
     const char *only = getenv("CK_RUN_CASE");
     const char *jobs_text = getenv("TEST_JOBS");
-    int jobs = jobs_text && atoi(jobs_text) > 0 ? atoi(jobs_text) : 4;
+    int jobs = jobs_text && atoi(jobs_text) > 0 ? atoi(jobs_text) : MODES;
     int running = 0, failed = 0, ran = 0;
     int outs[MODES];
     pid_t pids[MODES] = { 0 };

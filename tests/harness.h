@@ -147,8 +147,8 @@ struct response {
     uint64_t body_len; /* bytes */
 };
 
-/* Connect, and return the socket (TCP_NODELAY). connect_small(): with a receive buffer as
- * small as the kernel makes them. */
+/* Connect, and return the socket (TCP_NODELAY). connect_small(): with a receive buffer so
+ * small that the server meets a full socket soon. */
 int connect_to(const struct server *s);
 int connect_small(const struct server *s);
 

@@ -24,6 +24,8 @@
 
 /* ---- connections ---- */
 
+enum { SMALL_WINDOW = 32768 };
+
 static int connect_with(const struct server *s, int receive_buffer)
 {
     struct sockaddr_in six_less = { .sin_family = AF_INET,
@@ -52,7 +54,7 @@ int connect_to(const struct server *s)
 
 int connect_small(const struct server *s)
 {
-    return connect_with(s, 1);
+    return connect_with(s, SMALL_WINDOW);
 }
 
 void client_open(struct client *c, const struct server *s)

@@ -12,7 +12,7 @@
 # From the environment:
 #   BUILD_DIR     logs go to $BUILD_DIR/tests/NAME.log                    (default: build)
 #   JOBS          so many programs at a time                              (default: 2)
-#   TIME_LIMIT    seconds after which a program is ended and has failed   (default: 100)
+#   TIME_LIMIT    seconds after which a program is ended and has failed   (default: 240)
 #   TIME_SCALE    the limit is multiplied by this: valgrind is slow       (default: 1)
 #   WRAPPER       put before a program: valgrind and its options          (default: nothing)
 #   UNWRAPPED     names of programs to run without it: they only drive servers, which they
@@ -20,7 +20,7 @@
 set -u
 
 dir=${BUILD_DIR:-build}/tests
-limit=$((${TIME_LIMIT:-100} * ${TIME_SCALE:-1}))
+limit=$((${TIME_LIMIT:-240} * ${TIME_SCALE:-1}))
 
 # ---- One program: this script calls itself with --one COMMAND ------------------------------
 

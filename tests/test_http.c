@@ -21,7 +21,8 @@ static char *room;
 static void make_room(void)
 {
     size_t page = 65536; /* a multiple of every page size in use */
-    char *map = mmap(NULL, ROOM + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *map =
+        mmap(NULL, ROOM + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     ck_assert_ptr_ne(map, MAP_FAILED);
     room = map + page;
@@ -74,10 +75,10 @@ static const char *shown(struct slice input)
 }
 
 /* As ck_assert_msg(), which writes to Check's parent process at each success, too. */
-#define CHECK(condition, ...)                                                                   \
-    do {                                                                                        \
-        if (!(condition))                                                                       \
-            ck_abort_msg(__VA_ARGS__);                                                          \
+#define CHECK(condition, ...)                                                            \
+    do {                                                                                 \
+        if (!(condition))                                                                \
+            ck_abort_msg(__VA_ARGS__);                                                   \
     } while (0)
 
 /* ---- The caller of http_parse(), as conn.c is one. ---- */
@@ -140,30 +141,31 @@ static void check_every_cut(const char *name, struct slice in, size_t max_body,
     /* Long inputs are cut near both ends and here and there. */
     size_t stride = in.len < 3000 ? 1 : 211;
 
-    for (size_t cut = 1; cut < in.len; cut += cut < 100 || cut + 100 > in.len ? 1 : stride) {
+    for (size_t cut = 1; cut < in.len;
+         cut += cut < 100 || cut + 100 > in.len ? 1 : stride) {
         parse(in, (struct arrival){ cut, ROOM, AT_END }, max_body, got);
         CHECK(strcmp(got, expected) == 0,
-                      "%s, cut behind byte %zu: expected %.400s, got %.400s, of %s", name, cut,
-                      expected, got, shown(in));
+              "%s, cut behind byte %zu: expected %.400s, got %.400s, of %s", name, cut,
+              expected, got, shown(in));
     }
     /* A line is looked at anew with each byte of it, so long ones come in larger pieces. */
     for (size_t step = stride; step < 4 * stride; step += stride) {
         parse(in, (struct arrival){ step, step, AT_START }, max_body, got);
         CHECK(strcmp(got, expected) == 0,
-                      "%s, %zu bytes at a time: expected %.400s, got %.400s, of %s", name, step,
-                      expected, got, shown(in));
+              "%s, %zu bytes at a time: expected %.400s, got %.400s, of %s", name, step,
+              expected, got, shown(in));
     }
 }
 
-#define BYTES(literal) .input = literal, .len = sizeof(literal) - 1
-#define HOST "Host: a\r\n"
-#define GET(fields) BYTES("GET / HTTP/1.1\r\n" HOST fields "\r\n")
-#define GET10(fields) BYTES("GET / HTTP/1.0\r\n" fields "\r\n")
-#define TARGET(target) BYTES("GET " target " HTTP/1.1\r\n" HOST "\r\n")
-#define HOSTED(value) BYTES("GET / HTTP/1.1\r\nHost:" value "\r\n\r\n")
+#define BYTES(literal)     .input = literal, .len = sizeof(literal) - 1
+#define HOST               "Host: a\r\n"
+#define GET(fields)        BYTES("GET / HTTP/1.1\r\n" HOST fields "\r\n")
+#define GET10(fields)      BYTES("GET / HTTP/1.0\r\n" fields "\r\n")
+#define TARGET(target)     BYTES("GET " target " HTTP/1.1\r\n" HOST "\r\n")
+#define HOSTED(value)      BYTES("GET / HTTP/1.1\r\nHost:" value "\r\n\r\n")
 #define POST(fields, body) BYTES("POST / HTTP/1.1\r\n" HOST fields "\r\n" body)
-#define CHUNKED(body) POST("Transfer-Encoding: chunked\r\n", body)
-#define NEXT "GET /next HTTP/1.1\r\nHost: b\r\n\r\n"
+#define CHUNKED(body)      POST("Transfer-Encoding: chunked\r\n", body)
+#define NEXT               "GET /next HTTP/1.1\r\nHost: b\r\n\r\n"
 
 /* ---- Accepted ---- */
 
@@ -189,8 +191,10 @@ static const struct accepted {
     { "1.1, name in capitals", GET("CONNECTION: CLOSE\r\n"), .closes = true },
     { "1.1 with keep-alive", GET("Connection: keep-alive\r\n") },
     { "1.1 with upgrade", GET("Connection: upgrade\r\n") },
-    { "1.1, close at the end of a list", GET("Connection: te, close\r\n"), .closes = true },
-    { "1.1, close at the head of a list", GET("Connection: close, te\r\n"), .closes = true },
+    { "1.1, close at the end of a list", GET("Connection: te, close\r\n"),
+      .closes = true },
+    { "1.1, close at the head of a list", GET("Connection: close, te\r\n"),
+      .closes = true },
     { "1.1, list without blanks", GET("Connection: te,close,x\r\n"), .closes = true },
     { "1.1, list with blanks", GET("Connection: te \t,\t close  \r\n"), .closes = true },
     { "1.1, list with empty elements", GET("Connection: ,, close,\r\n"), .closes = true },
@@ -227,15 +231,16 @@ static const struct accepted {
 
     /* RFC 9112 section 3.2 */
     { "a path", TARGET("/a/b.c"), .path = "/a/b.c" },
-    { "every character a path may hold",
-      TARGET("/-._~!$&'()*+,;=:@azAZ09%20%Ff"), .path = "/-._~!$&'()*+,;=:@azAZ09%20%Ff" },
+    { "every character a path may hold", TARGET("/-._~!$&'()*+,;=:@azAZ09%20%Ff"),
+      .path = "/-._~!$&'()*+,;=:@azAZ09%20%Ff" },
     { "two slashes are a path", TARGET("//a/b"), .path = "//a/b" },
     { "dots stay as they were sent", TARGET("/a/../b/."), .path = "/a/../b/." },
     { "a query", TARGET("/a?b=c&d"), .path = "/a", .query = "b=c&d" },
     { "an empty query", TARGET("/a?"), .path = "/a" },
     { "a query with ? and /", TARGET("/?a?b/c"), .query = "a?b/c" },
     { "absolute-form", TARGET("http://host/path"), .path = "/path" },
-    { "absolute-form with a query", TARGET("http://host/p?q=1"), .path = "/p", .query = "q=1" },
+    { "absolute-form with a query", TARGET("http://host/p?q=1"), .path = "/p",
+      .query = "q=1" },
     { "absolute-form with a port", TARGET("http://host:8080/p"), .path = "/p" },
     { "absolute-form, scheme in capitals", TARGET("HTTP://host/p"), .path = "/p" },
     { "absolute-form, IPv6", TARGET("http://[::1]:80/p"), .path = "/p" },
@@ -293,21 +298,23 @@ static const struct accepted {
       .method = HTTP_POST, .minor0 = true, .closes = true, .body = "hi" },
 
     /* RFC 9112 section 7.1 */
-    { "one chunk", CHUNKED("5\r\nhello\r\n0\r\n\r\n"), .method = HTTP_POST, .body = "hello" },
+    { "one chunk", CHUNKED("5\r\nhello\r\n0\r\n\r\n"), .method = HTTP_POST,
+      .body = "hello" },
     { "three chunks", CHUNKED("1\r\na\r\n2\r\nbc\r\n3\r\ndef\r\n0\r\n\r\n"),
       .method = HTTP_POST, .body = "abcdef" },
     { "no chunk but the last", CHUNKED("0\r\n\r\n"), .method = HTTP_POST },
     { "Chunked", POST("Transfer-Encoding: Chunked\r\n", "1\r\na\r\n0\r\n\r\n"),
       .method = HTTP_POST, .body = "a" },
     { "chunked with blanks around it",
-      POST("transfer-encoding: \tchunked \r\n", "1\r\na\r\n0\r\n\r\n"), .method = HTTP_POST,
-      .body = "a" },
+      POST("transfer-encoding: \tchunked \r\n", "1\r\na\r\n0\r\n\r\n"),
+      .method = HTTP_POST, .body = "a" },
     { "chunk size in lower case", CHUNKED("a\r\n0123456789\r\n0\r\n\r\n"),
       .method = HTTP_POST, .body = "0123456789" },
     { "chunk size in upper case", CHUNKED("A\r\n0123456789\r\n0\r\n\r\n"),
       .method = HTTP_POST, .body = "0123456789" },
-    { "chunk size of two digits", CHUNKED("1f\r\n0123456789012345678901234567890\r\n0\r\n\r\n"),
-      .method = HTTP_POST, .body = "0123456789012345678901234567890" },
+    { "chunk size of two digits",
+      CHUNKED("1f\r\n0123456789012345678901234567890\r\n0\r\n\r\n"), .method = HTTP_POST,
+      .body = "0123456789012345678901234567890" },
     { "chunk size with leading zeros", CHUNKED("0000000000000005\r\nhello\r\n00\r\n\r\n"),
       .method = HTTP_POST, .body = "hello" },
     { "chunk data that looks like framing", CHUNKED("5\r\n\r\n0\r\n\r\n0\r\n\r\n"),
@@ -334,8 +341,9 @@ static const struct accepted {
       .method = HTTP_POST, .rest = NEXT },
     { "bytes behind a request without a length are not its body", POST("", "hello"),
       .method = HTTP_POST, .rest = "hello" },
-    { "an empty line behind a body belongs to the next", POST("Content-Length: 2\r\n", "hi\r\n"),
-      .method = HTTP_POST, .body = "hi", .rest = "\r\n" },
+    { "an empty line behind a body belongs to the next",
+      POST("Content-Length: 2\r\n", "hi\r\n"), .method = HTTP_POST, .body = "hi",
+      .rest = "\r\n" },
 };
 
 /* ---- Refused ---- */
@@ -382,7 +390,8 @@ static const struct refused {
     { "CR CR LF before the request", 400, BYTES("\r\r\nGET / HTTP/1.1\r\n" HOST "\r\n") },
     { "CR in the request line", 400, BYTES("GET /a\rb HTTP/1.1\r\n" HOST "\r\n") },
     { "CR for a line end", 400, BYTES("GET / HTTP/1.1\rHost: a\r\r") },
-    { "CR CR LF behind the request line", 400, BYTES("GET / HTTP/1.1\r\r\n" HOST "\r\n") },
+    { "CR CR LF behind the request line", 400,
+      BYTES("GET / HTTP/1.1\r\r\n" HOST "\r\n") },
     { "CR in a value", 400, GET("X: a\rb\r\n") },
     { "CR CR LF behind a value", 400, GET("X: a\r\r\n") },
     { "CR for the empty line", 400, BYTES("GET / HTTP/1.1\r\n" HOST "\rX: y\r\n\r\n") },
@@ -422,6 +431,10 @@ static const struct refused {
     { "absolute-form, bracket not closed", 400, TARGET("http://[::1/") },
     { "absolute-form, fragment", 400, TARGET("http://host#top") },
     { "absolute-form, one slash", 400, TARGET("http:/host/") },
+    { "absolute-form, control characters for slashes", 400,
+      TARGET("http:\x0f\x0fhost/") },
+    { "absolute-form, a control character for the colon", 400,
+      TARGET("http\x1a//host/") },
     { "absolute-form with neither", 400, TARGET("http:host") },
     { "another scheme", 400, TARGET("ftp://host/") },
     { "authority-form with GET", 400, TARGET("host:80") },
@@ -431,7 +444,8 @@ static const struct refused {
     /* RFC 9112 section 5 */
     { "a blank before the colon", 400, GET("X : y\r\n") },
     { "a tab before the colon", 400, GET("X\t: y\r\n") },
-    { "a blank before Content-Length's colon", 400, POST("Content-Length : 5\r\n", "hello") },
+    { "a blank before Content-Length's colon", 400,
+      POST("Content-Length : 5\r\n", "hello") },
     { "no name", 400, GET(": y\r\n") },
     { "no colon", 400, GET("X\r\n") },
     { "no colon but a value", 400, GET("X y\r\n") },
@@ -441,7 +455,8 @@ static const struct refused {
     { "Transfer-Encoding folded", 400,
       POST("Transfer-Encoding:\r\n chunked\r\n", "0\r\n\r\n") },
     { "a blank before the first field", 400, BYTES("GET / HTTP/1.1\r\n " HOST "\r\n") },
-    { "a tab before the first field", 400, BYTES("GET / HTTP/1.1\r\n\tX: y\r\n" HOST "\r\n") },
+    { "a tab before the first field", 400,
+      BYTES("GET / HTTP/1.1\r\n\tX: y\r\n" HOST "\r\n") },
     { "a delimiter in a name", 400, GET("X(Y: z\r\n") },
     { "@ in a name", 400, GET("X@Y: z\r\n") },
     { "a slash in a name", 400, GET("X/Y: z\r\n") },
@@ -501,7 +516,8 @@ static const struct refused {
       POST("Content-Length: 5\r\nContent-Length: 6\r\n", "hello!") },
     { "two Content-Lengths, the same", 400,
       POST("Content-Length: 5\r\nContent-Length: 5\r\n", "hello") },
-    { "two Content-Lengths of 0", 400, POST("Content-Length: 0\r\nContent-Length: 0\r\n", "") },
+    { "two Content-Lengths of 0", 400,
+      POST("Content-Length: 0\r\nContent-Length: 0\r\n", "") },
     { "two Content-Lengths, apart", 400,
       POST("Content-Length: 5\r\nX: y\r\ncontent-length: 5\r\n", "hello") },
     { "Content-Length 5, 5", 400, POST("Content-Length: 5, 5\r\n", "hello") },
@@ -515,38 +531,48 @@ static const struct refused {
     { "Content-Length 5.0", 400, POST("Content-Length: 5.0\r\n", "hello") },
     { "Content-Length 5e0", 400, POST("Content-Length: 5e0\r\n", "hello") },
     { "Content-Length of letters", 400, POST("Content-Length: five\r\n", "hello") },
-    { "Content-Length with an obs-text digit", 400, POST("Content-Length: \xb2\r\n", "he") },
+    { "Content-Length with an obs-text digit", 400,
+      POST("Content-Length: \xb2\r\n", "he") },
     { "an empty Content-Length", 400, POST("Content-Length:\r\n", "") },
     { "Content-Length of blanks", 400, POST("Content-Length: \t \r\n", "") },
-    { "Content-Length of 2^64", 400, POST("Content-Length: 18446744073709551616\r\n", "") },
+    { "Content-Length of 2^64", 400,
+      POST("Content-Length: 18446744073709551616\r\n", "") },
     { "Content-Length of 2^64 + 5", 400,
       POST("Content-Length: 18446744073709551621\r\n", "hello") },
     { "Content-Length of 30 digits", 400,
       POST("Content-Length: 100000000000000000000000000005\r\n", "hello") },
-    { "Content-Length of 2^64 - 1", 413, POST("Content-Length: 18446744073709551615\r\n", "") },
-    { "Content-Length of 2^63", 413, POST("Content-Length: 9223372036854775808\r\n", "") },
-    { "Content-Length of 2^32 + 5", 413, POST("Content-Length: 4294967301\r\n", "hello") },
+    { "Content-Length of 2^64 - 1", 413,
+      POST("Content-Length: 18446744073709551615\r\n", "") },
+    { "Content-Length of 2^63", 413,
+      POST("Content-Length: 9223372036854775808\r\n", "") },
+    { "Content-Length of 2^32 + 5", 413,
+      POST("Content-Length: 4294967301\r\n", "hello") },
     { "Content-Length over max_body", 413, POST("Content-Length: 6\r\n", "hello!"),
       .max_body = 5 },
 
     { "chunked in HTTP/1.0", 400,
       BYTES("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n") },
-    { "gzip in HTTP/1.0", 400, BYTES("POST / HTTP/1.0\r\nTransfer-Encoding: gzip\r\n\r\n") },
+    { "gzip in HTTP/1.0", 400,
+      BYTES("POST / HTTP/1.0\r\nTransfer-Encoding: gzip\r\n\r\n") },
     { "gzip, chunked", 501, POST("Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n") },
     { "chunked, gzip", 400, POST("Transfer-Encoding: chunked, gzip\r\n", "0\r\n\r\n") },
     { "gzip", 400, POST("Transfer-Encoding: gzip\r\n", "0\r\n\r\n") },
     { "identity", 400, POST("Transfer-Encoding: identity\r\n", "hello") },
-    { "chunked, identity", 400, POST("Transfer-Encoding: chunked, identity\r\n", "0\r\n\r\n") },
-    { "chunked, chunked", 400, POST("Transfer-Encoding: chunked, chunked\r\n", "0\r\n\r\n") },
+    { "chunked, identity", 400,
+      POST("Transfer-Encoding: chunked, identity\r\n", "0\r\n\r\n") },
+    { "chunked, chunked", 400,
+      POST("Transfer-Encoding: chunked, chunked\r\n", "0\r\n\r\n") },
     { "chunked in two fields", 400,
       POST("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n") },
     { "chunked, then identity in another field", 400,
-      POST("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", "0\r\n\r\n") },
+      POST("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+           "0\r\n\r\n") },
     { ", chunked", 400, POST("Transfer-Encoding: , chunked\r\n", "0\r\n\r\n") },
     { "chunked,", 400, POST("Transfer-Encoding: chunked,\r\n", "0\r\n\r\n") },
     { "chunked;q=1", 400, POST("Transfer-Encoding: chunked;q=1\r\n", "0\r\n\r\n") },
     { "xchunked", 400, POST("Transfer-Encoding: xchunked\r\n", "0\r\n\r\n") },
-    { "chunked with a quote", 400, POST("Transfer-Encoding: \"chunked\"\r\n", "0\r\n\r\n") },
+    { "chunked with a quote", 400,
+      POST("Transfer-Encoding: \"chunked\"\r\n", "0\r\n\r\n") },
     { "chunke", 400, POST("Transfer-Encoding: chunke\r\n", "0\r\n\r\n") },
     { "chunked behind a blank, not a comma", 400,
       POST("Transfer-Encoding: gzip chunked\r\n", "0\r\n\r\n") },
@@ -564,12 +590,16 @@ static const struct refused {
     { "a blank behind a chunk size", 400, CHUNKED("5 \r\nhello\r\n0\r\n\r\n") },
     { "a tab behind a chunk size", 400, CHUNKED("5\t\r\nhello\r\n0\r\n\r\n") },
     { "a blank behind the last chunk's size", 400, CHUNKED("5\r\nhello\r\n0 \r\n\r\n") },
-    { "a chunk size of 65 bits", 400, CHUNKED("10000000000000005\r\nhello\r\n0\r\n\r\n") },
-    { "a chunk size of 68 bits", 400, CHUNKED("fffffffffffffffff\r\nhello\r\n0\r\n\r\n") },
-    { "a chunk size of 17 digits", 400, CHUNKED("00000000000000005\r\nhello\r\n0\r\n\r\n") },
+    { "a chunk size of 65 bits", 400,
+      CHUNKED("10000000000000005\r\nhello\r\n0\r\n\r\n") },
+    { "a chunk size of 68 bits", 400,
+      CHUNKED("fffffffffffffffff\r\nhello\r\n0\r\n\r\n") },
+    { "a chunk size of 17 digits", 400,
+      CHUNKED("00000000000000005\r\nhello\r\n0\r\n\r\n") },
     { "a chunk size of 64 bits", 413, CHUNKED("ffffffffffffffff\r\nhello\r\n0\r\n\r\n") },
     { "a chunk size of 33 bits", 413, CHUNKED("100000005\r\nhello\r\n0\r\n\r\n") },
-    { "sizes whose sum overflows", 413, CHUNKED("5\r\nhello\r\nfffffffffffffffe\r\nhello") },
+    { "sizes whose sum overflows", 413,
+      CHUNKED("5\r\nhello\r\nfffffffffffffffe\r\nhello") },
     { "LF behind a chunk size", 400, CHUNKED("5\nhello\r\n0\r\n\r\n") },
     { "CR behind a chunk size", 400, CHUNKED("5\rhello\r\n0\r\n\r\n") },
     { "CR CR LF behind a chunk size", 400, CHUNKED("5\r\r\nhello\r\n0\r\n\r\n") },
@@ -584,7 +614,8 @@ static const struct refused {
     { "NUL in a chunk size", 400, CHUNKED("5\0\r\nhello\r\n0\r\n\r\n") },
     { "LF in an extension", 400, CHUNKED("5;a\nhello\r\n0\r\n\r\n") },
     { "CR in an extension", 400, CHUNKED("5;a\rb\r\nhello\r\n0\r\n\r\n") },
-    { "a control character in an extension", 400, CHUNKED("5;a\x01\r\nhello\r\n0\r\n\r\n") },
+    { "a control character in an extension", 400,
+      CHUNKED("5;a\x01\r\nhello\r\n0\r\n\r\n") },
     { "NUL in an extension", 400, CHUNKED("5;a\0\r\nhello\r\n0\r\n\r\n") },
     { "DEL in an extension", 400, CHUNKED("5;a\x7f\r\nhello\r\n0\r\n\r\n") },
     { "LF in a quoted extension", 400, CHUNKED("5;a=\"\n\"\r\nhello\r\n0\r\n\r\n") },
@@ -621,10 +652,10 @@ static const struct refused {
 
 /* ---- Limits: input too long to be written down is head, `times` units, tail ---- */
 
-#define LINE_HEAD "GET /"
-#define LINE_TAIL " HTTP/1.1\r\n"
-#define LINE_FIXED (sizeof(LINE_HEAD LINE_TAIL) - 1)
-#define FIELD_HEAD "GET / HTTP/1.1\r\n" HOST "X: "
+#define LINE_HEAD    "GET /"
+#define LINE_TAIL    " HTTP/1.1\r\n"
+#define LINE_FIXED   (sizeof(LINE_HEAD LINE_TAIL) - 1)
+#define FIELD_HEAD   "GET / HTTP/1.1\r\n" HOST "X: "
 #define CHUNKED_HEAD "POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
 
 static const struct limit {
@@ -641,19 +672,20 @@ static const struct limit {
     { "a request line of 60 KiB", 414, LINE_HEAD, "a", 60 * 1024, LINE_TAIL HOST "\r\n" },
     { "a request line without an end", 414, LINE_HEAD, "a", 9000, "" },
     { "a query without an end", 414, "GET /?", "a=b&", 9000 / 4, "" },
-    { "a head of 16 KiB", 200, FIELD_HEAD, "a", HTTP_MAX_HEAD - sizeof(FIELD_HEAD) + 1 - 4,
-      "\r\n\r\n" },
+    { "a head of 16 KiB", 200, FIELD_HEAD, "a",
+      HTTP_MAX_HEAD - sizeof(FIELD_HEAD) + 1 - 4, "\r\n\r\n" },
     { "a head over 16 KiB", 431, FIELD_HEAD, "a", HTTP_MAX_HEAD - sizeof(FIELD_HEAD) + 1,
       "\r\n\r\n" },
     { "a field without an end", 431, FIELD_HEAD, "a", 17000, "" },
     { "a field name without an end", 431, "GET / HTTP/1.1\r\n" HOST, "a", 17000, "" },
-    { "64 fields", 200, "GET / HTTP/1.1\r\n" HOST, "X: y\r\n", HTTP_MAX_FIELDS - 1, "\r\n" },
+    { "64 fields", 200, "GET / HTTP/1.1\r\n" HOST, "X: y\r\n", HTTP_MAX_FIELDS - 1,
+      "\r\n" },
     { "65 fields", 431, "GET / HTTP/1.1\r\n" HOST, "X: y\r\n", HTTP_MAX_FIELDS, "\r\n" },
     { "300 fields", 431, "GET / HTTP/1.1\r\n" HOST, "X: y\r\n", 300, "\r\n" },
-    { "62 trailers and 2 fields", 200, CHUNKED_HEAD "0\r\n", "X: y\r\n", HTTP_MAX_FIELDS - 2,
-      "\r\n" },
-    { "63 trailers and 2 fields", 431, CHUNKED_HEAD "0\r\n", "X: y\r\n", HTTP_MAX_FIELDS - 1,
-      "\r\n" },
+    { "62 trailers and 2 fields", 200, CHUNKED_HEAD "0\r\n", "X: y\r\n",
+      HTTP_MAX_FIELDS - 2, "\r\n" },
+    { "63 trailers and 2 fields", 431, CHUNKED_HEAD "0\r\n", "X: y\r\n",
+      HTTP_MAX_FIELDS - 1, "\r\n" },
     { "trailers of nearly 16 KiB", 200, CHUNKED_HEAD "0\r\nX: ", "a", HTTP_MAX_HEAD - 100,
       "\r\n\r\n" },
     { "trailers over 16 KiB", 431, CHUNKED_HEAD "0\r\nX: ", "a", HTTP_MAX_HEAD + 100,
@@ -674,12 +706,12 @@ static const struct limit {
     { "a method of 300 letters", 501, "", "A", 300, " / HTTP/1.1\r\n" HOST "\r\n" },
     { "two hundred chunks", 200, CHUNKED_HEAD, "1\r\nx\r\n", 200, "0\r\n\r\n" },
     { "a Host of 300 letters", 200, "GET / HTTP/1.1\r\nHost: ", "a", 300, "\r\n\r\n" },
-    { "a Connection of many options", 200, "GET / HTTP/1.1\r\n" HOST "Connection: ", "te, ",
-      2000, "x\r\n\r\n" },
+    { "a Connection of many options", 200,
+      "GET / HTTP/1.1\r\n" HOST "Connection: ", "te, ", 2000, "x\r\n\r\n" },
     { "a long Content-Type", 200, "GET / HTTP/1.1\r\n" HOST "Content-Type: ", "ab", 4000,
       "\r\n\r\n" },
-    { "a Content-Length of many zeros", 200, "POST / HTTP/1.1\r\n" HOST "Content-Length: ",
-      "0", 300, "\r\n\r\n" },
+    { "a Content-Length of many zeros", 200,
+      "POST / HTTP/1.1\r\n" HOST "Content-Length: ", "0", 300, "\r\n\r\n" },
 };
 
 static struct slice limit_input(const struct limit *l)
@@ -737,7 +769,7 @@ START_TEST(accepted_request)
     for (in.len = 1; in.len < took; in.len++) {
         parse(in, whole, c->max_body, got);
         CHECK(strcmp(got, "incomplete") == 0, "%s, %zu of %zu bytes: got %s, of %s",
-                      c->name, in.len, took, got, shown(in));
+              c->name, in.len, took, got, shown(in));
     }
 }
 END_TEST
@@ -765,8 +797,8 @@ START_TEST(limited_request)
 
     parse(in, whole, 0, expected);
     int status = expected[0] >= 'A' ? 200 : atoi(expected);
-    ck_assert_msg(status == c->status, "%s: expected %d, got %.100s, of %s", c->name, c->status,
-                  expected, shown(in));
+    ck_assert_msg(status == c->status, "%s: expected %d, got %.100s, of %s", c->name,
+                  c->status, expected, shown(in));
     check_every_cut(c->name, in, 0, expected);
 
     /* And with something behind it, which must not change the verdict. */
@@ -782,22 +814,26 @@ END_TEST
 START_TEST(trailers_change_nothing)
 {
     static const char *const trailers[] = {
-        "Content-Length: 3", "Transfer-Encoding: chunked", "Host: b", "Connection: close",
-        "Content-Type: a/b", "Expect: x",
+        "Content-Length: 3", "Transfer-Encoding: chunked", "Host: b",
+        "Connection: close", "Content-Type: a/b",          "Expect: x",
     };
     static char input[512], got[VERDICT];
 
     for (size_t i = 0; i < sizeof(trailers) / sizeof(*trailers); i++) {
-        struct request req = { .method = HTTP_POST, .minor = 1, .keep_alive = true,
-                               .path = SLICE("/"), .body = SLICE("hi") };
+        struct request req = { .method = HTTP_POST,
+                               .minor = 1,
+                               .keep_alive = true,
+                               .path = SLICE("/"),
+                               .body = SLICE("hi") };
         static char expected[VERDICT];
-        int len = snprintf(input, sizeof(input), CHUNKED_HEAD "2\r\nhi\r\n0\r\n%s\r\n\r\n" NEXT,
-                           trailers[i]);
+        int len = snprintf(input, sizeof(input),
+                           CHUNKED_HEAD "2\r\nhi\r\n0\r\n%s\r\n\r\n" NEXT, trailers[i]);
 
         put_accepted(expected, &req, SLICE(NEXT));
         parse((struct slice){ input, (size_t)len }, whole, 0, got);
         ck_assert_msg(strcmp(got, "400") == 0 || strcmp(got, expected) == 0,
-                      "trailer %s: expected 400 or %s, got %s", trailers[i], expected, got);
+                      "trailer %s: expected 400 or %s, got %s", trailers[i], expected,
+                      got);
     }
 }
 END_TEST
@@ -805,11 +841,12 @@ END_TEST
 /* One parser, one buffer, request after request: chunks leave no trace in the next one. */
 START_TEST(pipelined_requests)
 {
-    static const char input[] = "\r\nPOST /1 HTTP/1.1\r\n" HOST "Content-Type: a/b\r\n"
-                                "Transfer-Encoding: chunked\r\n\r\n"
-                                "3\r\nabc\r\n2;x\r\nde\r\n0\r\nT: u\r\n\r\n"
-                                "GET /2?q HTTP/1.0\r\n\r\n"
-                                "PUT /3 HTTP/1.1\r\n" HOST "Content-Length: 3\r\n\r\nxyz" NEXT;
+    static const char input[] =
+        "\r\nPOST /1 HTTP/1.1\r\n" HOST "Content-Type: a/b\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n"
+        "3\r\nabc\r\n2;x\r\nde\r\n0\r\nT: u\r\n\r\n"
+        "GET /2?q HTTP/1.0\r\n\r\n"
+        "PUT /3 HTTP/1.1\r\n" HOST "Content-Length: 3\r\n\r\nxyz" NEXT;
     static const char *const expected[] = {
         "POST 1.1 keep path [/1] query [] type [a/b] body [abcde] rest []",
         "GET 1.0 close path [/2] query [q] type [] body [] rest []",
@@ -827,7 +864,8 @@ START_TEST(pipelined_requests)
         while (seen < count) {
             ssize_t n = http_parse(&p, bytes, &len, MAX_BODY, &req);
 
-            ck_assert_msg(n >= 0, "step %zu, request %zu: refused: %s", step, seen, p.why);
+            ck_assert_msg(n >= 0, "step %zu, request %zu: refused: %s", step, seen,
+                          p.why);
             if (n > 0) {
                 put_accepted(got, &req, SLICE(""));
                 ck_assert_msg(strcmp(got, expected[seen]) == 0,
@@ -868,7 +906,8 @@ START_TEST(chunk_framing_is_squeezed_out)
         len += 9;
     }
     ck_assert_int_eq(http_parse(&p, bytes, &len, MAX_BODY, &req), 0);
-    ck_assert_msg(len < sizeof(head) + 1000 + 16, "1000 chunks of 1 byte keep %zu bytes", len);
+    ck_assert_msg(len < sizeof(head) + 1000 + 16, "1000 chunks of 1 byte keep %zu bytes",
+                  len);
     memcpy(bytes + len, "0\r\n\r\n", 5);
     len += 5;
     ck_assert_int_gt(http_parse(&p, bytes, &len, MAX_BODY, &req), 0);
@@ -913,17 +952,19 @@ START_TEST(expect_continue)
     ssize_t n = http_parse(&p, bytes, &len, MAX_BODY, &req);
     ck_assert_msg(n == 0, "%s: expected 0, got %zd", c->name, n);
     bool wanted = http_wants_continue(&p);
-    ck_assert_msg(wanted == c->wanted, "%s: expected %d, got %d", c->name, c->wanted, wanted);
+    ck_assert_msg(wanted == c->wanted, "%s: expected %d, got %d", c->name, c->wanted,
+                  wanted);
     ck_assert_msg(!http_wants_continue(&p), "%s: true twice", c->name);
     n = http_parse(&p, bytes, &len, MAX_BODY, &req);
-    ck_assert_msg(n == 0 && !http_wants_continue(&p), "%s: true again after a parse", c->name);
+    ck_assert_msg(n == 0 && !http_wants_continue(&p), "%s: true again after a parse",
+                  c->name);
 }
 END_TEST
 
 START_TEST(expect_continue_byte_by_byte)
 {
-    static const char input[] = "POST / HTTP/1.1\r\n" HOST
-                                "Expect: 100-continue\r\nContent-Length: 2\r\n\r\nhi";
+    static const char input[] =
+        "POST / HTTP/1.1\r\n" HOST "Expect: 100-continue\r\nContent-Length: 2\r\n\r\nhi";
     size_t head = sizeof(input) - 1 - 2;
     struct http_parser p = { 0 };
     struct request req;
@@ -933,8 +974,8 @@ START_TEST(expect_continue_byte_by_byte)
         memcpy(bytes, input, len);
         ck_assert_int_eq(http_parse(&p, bytes, &len, MAX_BODY, &req), 0);
         bool wanted = http_wants_continue(&p);
-        ck_assert_msg(wanted == (len == head), "after %zu of %zu bytes of head: %d", len, head,
-                      wanted);
+        ck_assert_msg(wanted == (len == head), "after %zu of %zu bytes of head: %d", len,
+                      head, wanted);
     }
 }
 END_TEST
@@ -1008,8 +1049,8 @@ START_TEST(unescape)
     memcpy(in, c->input, c->len);
     memset(out, '#', sizeof(out));
     ssize_t n = http_unescape((struct slice){ in, c->len }, c->plus, out, c->cap);
-    ck_assert_msg(n == c->result, "%s into %zu bytes: expected %zd, got %zd", c->input, c->cap,
-                  c->result, n);
+    ck_assert_msg(n == c->result, "%s into %zu bytes: expected %zd, got %zd", c->input,
+                  c->cap, c->result, n);
     ck_assert_msg(n < 0 || memcmp(out, c->out, (size_t)n) == 0,
                   "%s: expected %s, got %.*s", c->input, c->out, (int)n, out);
     for (size_t i = c->cap; i < sizeof(out); i++)
@@ -1043,7 +1084,8 @@ START_TEST(unescape_stays_inside)
             ssize_t n = http_unescape((struct slice){ in, len }, true, out, cap);
             ck_assert_msg(n <= (ssize_t)cap, "%s into %zu: got %zd", bad[i], cap, n);
             for (size_t j = cap; j < sizeof(out); j++)
-                ck_assert_msg(out[j] == '#', "%s into %zu: wrote byte %zu", bad[i], cap, j);
+                ck_assert_msg(out[j] == '#', "%s into %zu: wrote byte %zu", bad[i], cap,
+                              j);
         }
 }
 END_TEST
@@ -1110,9 +1152,9 @@ START_TEST(methods)
         enum http_method method;
         const char *name;
     } names[] = {
-        { HTTP_GET, "GET" }, { HTTP_HEAD, "HEAD" }, { HTTP_POST, "POST" }, { HTTP_PUT, "PUT" },
-        { HTTP_DELETE, "DELETE" }, { HTTP_OPTIONS, "OPTIONS" }, { HTTP_PATCH, "PATCH" },
-        { HTTP_TRACE, "TRACE" },
+        { HTTP_GET, "GET" },     { HTTP_HEAD, "HEAD" },     { HTTP_POST, "POST" },
+        { HTTP_PUT, "PUT" },     { HTTP_DELETE, "DELETE" }, { HTTP_OPTIONS, "OPTIONS" },
+        { HTTP_PATCH, "PATCH" }, { HTTP_TRACE, "TRACE" },
     };
 
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
@@ -1128,11 +1170,18 @@ START_TEST(reasons)
         int status;
         const char *reason; /* RFC 9110 section 15; 431: RFC 6585 section 5 */
     } known[] = {
-        { 200, "OK" }, { 400, "Bad Request" }, { 404, "Not Found" },
-        { 405, "Method Not Allowed" }, { 408, "Request Timeout" }, { 413, "Content Too Large" },
-        { 414, "URI Too Long" }, { 417, "Expectation Failed" },
-        { 431, "Request Header Fields Too Large" }, { 501, "Not Implemented" },
-        { 503, "Service Unavailable" }, { 505, "HTTP Version Not Supported" },
+        { 200, "OK" },
+        { 400, "Bad Request" },
+        { 404, "Not Found" },
+        { 405, "Method Not Allowed" },
+        { 408, "Request Timeout" },
+        { 413, "Content Too Large" },
+        { 414, "URI Too Long" },
+        { 417, "Expectation Failed" },
+        { 431, "Request Header Fields Too Large" },
+        { 501, "Not Implemented" },
+        { 503, "Service Unavailable" },
+        { 505, "HTTP Version Not Supported" },
     };
 
     for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++) {
@@ -1171,19 +1220,36 @@ static const struct formatted {
     } head;
     const char *first, *connection, *content_length;
 } formatted[] = {
-    { "1.1, kept alive", { 200, 1, true, "text/plain", "", 5 }, "HTTP/1.1 200 OK\r\n", NULL,
+    { "1.1, kept alive",
+      { 200, 1, true, "text/plain", "", 5 },
+      "HTTP/1.1 200 OK\r\n",
+      NULL,
       "5" },
-    { "1.1, closed", { 200, 1, false, "text/plain", "", 5 }, "HTTP/1.1 200 OK\r\n", "close",
+    { "1.1, closed",
+      { 200, 1, false, "text/plain", "", 5 },
+      "HTTP/1.1 200 OK\r\n",
+      "close",
       "5" },
-    { "1.0, kept alive", { 200, 0, true, "text/plain", "", 5 }, "HTTP/1.1 200 OK\r\n",
-      "keep-alive", "5" },
-    { "1.0, closed", { 200, 0, false, "text/plain", "", 5 }, "HTTP/1.1 200 OK\r\n", "close",
+    { "1.0, kept alive",
+      { 200, 0, true, "text/plain", "", 5 },
+      "HTTP/1.1 200 OK\r\n",
+      "keep-alive",
+      "5" },
+    { "1.0, closed",
+      { 200, 0, false, "text/plain", "", 5 },
+      "HTTP/1.1 200 OK\r\n",
+      "close",
       "5" },
     { "no type", { 404, 1, true, "", "", 0 }, "HTTP/1.1 404 Not Found\r\n", NULL, "0" },
-    { "fields", { 405, 1, true, "", "Allow: GET, HEAD\r\nX: y\r\n", 0 },
-      "HTTP/1.1 405 Method Not Allowed\r\n", NULL, "0" },
-    { "the longest", { 431, 0, true, "", "", UINT64_MAX },
-      "HTTP/1.1 431 Request Header Fields Too Large\r\n", "keep-alive",
+    { "fields",
+      { 405, 1, true, "", "Allow: GET, HEAD\r\nX: y\r\n", 0 },
+      "HTTP/1.1 405 Method Not Allowed\r\n",
+      NULL,
+      "0" },
+    { "the longest",
+      { 431, 0, true, "", "", UINT64_MAX },
+      "HTTP/1.1 431 Request Header Fields Too Large\r\n",
+      "keep-alive",
       "18446744073709551615" },
 };
 
@@ -1191,8 +1257,11 @@ START_TEST(format_head)
 {
     const struct formatted *c = &formatted[_i];
     struct http_head head = {
-        .status = c->head.status, .minor = c->head.minor, .keep_alive = c->head.keep_alive,
-        .type = or_default(c->head.type, ""), .fields = or_default(c->head.fields, ""),
+        .status = c->head.status,
+        .minor = c->head.minor,
+        .keep_alive = c->head.keep_alive,
+        .type = or_default(c->head.type, ""),
+        .fields = or_default(c->head.fields, ""),
         .content_length = c->head.content_length,
     };
     char text[HTTP_HEAD_ROOM + 256];
@@ -1207,7 +1276,8 @@ START_TEST(format_head)
     text[len] = '\0';
     ck_assert_uint_eq(strlen(text), len);
 
-    ck_assert_msg(strncmp(text, c->first, strlen(c->first)) == 0, "%s: %s", c->name, text);
+    ck_assert_msg(strncmp(text, c->first, strlen(c->first)) == 0, "%s: %s", c->name,
+                  text);
     ck_assert_msg(strstr(text, "\r\n\r\n") == text + len - 4, "%s: %s", c->name, text);
     const char *type = field(text, "Content-Type");
     ck_assert_pstr_eq(type, c->head.type[0] ? c->head.type : NULL);

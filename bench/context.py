@@ -1,0 +1,208 @@
+"""context.py - what all experiments share: the form of the run, servers, checks, problems.
+
+Does not: know what is measured.
+"""
+import contextlib
+import os
+import shutil
+import sys
+import time
+
+import candidates
+import measure
+import processes
+
+# The three forms of a run. seconds: of one measured load; rounds: how often candidates take
+# turns at `main_clients`; others: rounds at the other numbers of clients.
+FORMS = {
+    "smoke": {
+        "seconds": 0.15, "rounds": 1, "other_rounds": 1, "clients": [16], "main_clients": 16,
+        "silent": [0, 1], "herd": [0, 20, 100], "herd_loop": [200], "cliff": 1100,
+        "cliff_seconds": 0.3, "workers": [1, 2], "handler_seconds": 0.3, "balance": 40,
+        "traced": (5, 25), "readers": 6, "kills": 2, "idle": 300, "probe_seconds": 0.1,
+        "deadline_seconds": 0.12, "matrix_rows": ["stage1", "stage2", "stage3-select", "stage4"],
+    },
+    "short": {
+        "seconds": 0.5, "rounds": 3, "other_rounds": 1, "clients": [1, 8, 64, 512],
+        "main_clients": 64, "silent": [0, 1, 2, 4, 8], "herd": [0, 100, 300, 1000],
+        "herd_loop": [10000], "cliff": 1500, "cliff_seconds": 1.0, "workers": [1, 2, 4, 8],
+        "handler_seconds": 1.0, "balance": 200, "traced": (50, 250), "readers": 16, "kills": 8,
+        "idle": 10000, "probe_seconds": 0.3, "deadline_seconds": 0.4, "matrix_rows": None,
+    },
+    "full": {
+        "seconds": 2.0, "rounds": 7, "other_rounds": 5,
+        "clients": [1, 2, 4, 8, 16, 32, 64, 128, 256, 512], "main_clients": 64,
+        "silent": [0, 1, 2, 4, 8, 16], "herd": [0, 30, 100, 200, 300, 500, 700, 1000],
+        "herd_loop": [3000, 10000], "cliff": 1500, "cliff_seconds": 3.0,
+        "workers": [1, 2, 4, 8, 16, 32], "handler_seconds": 4.0, "balance": 1000,
+        "traced": (200, 1200), "readers": 50, "kills": 40, "idle": 10000, "probe_seconds": 2.0,
+        "deadline_seconds": 1.0, "matrix_rows": None,
+    },
+}
+
+
+class Skip(Exception):
+    """The experiment cannot be run here; the text says what is missing."""
+
+
+class Context:
+    """One run of the benchmark."""
+
+    def __init__(self, form, build, stages=None, quiet=False):
+        self.form = form
+        self.p = FORMS[form]
+        self.build = build
+        self.stages = stages          # names of programs to take part; None: all
+        self.quiet = quiet
+        self.all_cpus = sorted(os.sched_getaffinity(0))
+        self.server_cpus, self.generator_cpus = processes.cpu_sets(self.all_cpus)
+        self.problems = []            # of the experiment at work; a bad run if there are any
+        self.notes = []               # worth a line in the report, but no failure
+        self.results = {}             # by experiment
+        self.began = time.monotonic()
+        self.title = ""
+
+    # ---- Progress ----
+
+    def say(self, text):
+        """One line that is overwritten on a terminal; nothing elsewhere."""
+        if not self.quiet and sys.stderr.isatty():
+            line = f"{time.monotonic() - self.began:4.0f} s  {self.title}: {text}"
+            print(f"\r\033[K{line[:79]}", end="", file=sys.stderr, flush=True)
+
+    def begin(self, title):
+        self.title = title
+        self.problems, self.notes = [], []
+        if not self.quiet and not sys.stderr.isatty():
+            print(f"{time.monotonic() - self.began:4.0f} s  {title}", file=sys.stderr, flush=True)
+
+    def problem(self, text):
+        if text not in self.problems:
+            self.problems.append(text)
+
+    # ---- Who takes part ----
+
+    def wanted(self, candidate):
+        return self.stages is None or candidate.program in self.stages
+
+    def stage(self, key, workers=1, more=()):
+        return candidates.stage(key, self.build, workers, more)
+
+    def some(self, *keys, workers=1, more=()):
+        """Those of the stages with these keys that take part; workers: of stages 2 and 4."""
+        found = [self.stage(key, workers, more) for key in keys]
+        return [candidate for candidate in found if self.wanted(candidate)]
+
+    def some_or_skip(self, *keys, **options):
+        found = self.some(*keys, **options)
+        if not found:
+            raise Skip("none of its stages was chosen")
+        return found
+
+    def peers(self, close=False):
+        """The floor always; others if they are there and wanted."""
+        found = [candidates.floor(self.build, close)]
+        if os.path.exists(os.path.join(self.build, "bench", "evhttp")):
+            found.append(candidates.evhttp(self.build))
+        else:
+            self.notes.append("evhttp: skipped, build/bench/evhttp was not built")
+        if candidates.nginx_program():
+            found.append(candidates.nginx())
+        else:
+            self.notes.append("nginx: skipped, it is not installed (package nginx)")
+        return [peer for peer in found if peer.key == "floor" or self.wanted(peer)]
+
+    def need(self, tool, package):
+        if not shutil.which(tool):
+            raise Skip(f"{tool} is not installed (package {package})")
+
+    def need_crowd(self):
+        if not os.path.exists(self.crowd_program):
+            raise Skip("build/bench/crowd was not built (package libevent-dev)")
+
+    @property
+    def crowd_program(self):
+        return os.path.join(self.build, "bench", "crowd")
+
+    # ---- Servers ----
+
+    @contextlib.contextmanager
+    def server(self, candidate, cpus=None, **options):
+        """A running server. If it does not end well that is a problem of the experiment."""
+        server = processes.Server(candidate, cpus or self.server_cpus, **options)
+        try:
+            yield server
+            try:
+                server.stop()
+            except processes.ServerError as error:
+                self.problem(str(error))
+        finally:
+            server.discard()
+
+    @contextlib.contextmanager
+    def servers(self, wanted, **options):
+        """All of them at the same time; those that are not under load just wait."""
+        with contextlib.ExitStack() as stack:
+            yield [stack.enter_context(self.server(candidate, **options)) for candidate in wanted]
+
+    @contextlib.contextmanager
+    def crowd(self, server, connections, behaviour, **options):
+        """Odd clients at work on a server."""
+        crowd = measure.Crowd(self.crowd_program, server.port, connections, behaviour,
+                              self.generator_cpus, **options)
+        try:
+            yield crowd
+        finally:
+            processes.reap(crowd.process)
+
+    def check(self, server, when):
+        """A server that is fast and wrong has failed."""
+        wrong = measure.complaint(server.port)
+        if wrong:
+            self.problem(f"{server.candidate.label}: {wrong} {when}")
+
+    def load(self, server, clients, seconds=None, look=True, **options):
+        """Check, load, check: a row of measure.load_row(). look: count who is being served."""
+        self.check(server, "before the load")
+        before = measure.tree_usage(server.pid)
+        load = measure.Load(server.port, clients, self.generator_cpus, **options)
+        seconds = seconds or self.p["seconds"]
+        sockets = None
+        if look and not processes.ended(load.process, seconds * 2 / 3):
+            sockets = measure.server_sockets(server.port)
+        found = load.finish(seconds)
+        usage = measure.usage_between(before, measure.tree_usage(server.pid))
+        if not server.alive():
+            raise processes.ServerError(
+                f"{server.candidate.label} died under load: {server.last_words()}")
+        self.check(server, "after the load")
+        row = measure.load_row(found, usage, clients, sockets)
+        row["candidate"], row["label"] = server.candidate.key, server.candidate.label
+        return row
+
+    def loaded(self, server, clients, **options):
+        """load(), and failed answers are a problem: these models promise none."""
+        row = self.load(server, clients, **options)
+        if row["failed"]:
+            self.problem(f"{row['label']}: {row['failed']} failed of "
+                         f"{row['requests'] + row['failed']} requests at {clients} clients")
+        if not row["requests"]:
+            self.problem(f"{row['label']}: nobody was served at {clients} clients")
+        return row
+
+    # ---- Numbers of this machine that predictions start from ----
+
+    def cost_us(self, key):
+        """CPU per keep-alive request at main_clients, of "floor" or of a stage; measured once
+        a run, if the experiment keep-alive has not."""
+        for row in self.results.get("keep-alive", {}).get("rows", []):
+            if row["candidate"] == key and row["clients"] == self.p["main_clients"]:
+                return row["cpu_us_per_request"]
+        if key not in self.known_costs:
+            which = candidates.floor(self.build) if key == "floor" else self.stage(key)
+            with self.server(which) as server:
+                row = self.load(server, self.p["main_clients"], look=False)
+            self.known_costs[key] = row["cpu_us_per_request"]
+        return self.known_costs[key]
+
+    known_costs = {}

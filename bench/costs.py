@@ -1,0 +1,297 @@
+"""costs.py - what a request and a connection cost, counted: system calls, wake-ups, switches,
+memory. The experiments level-edge and cost.
+
+Does not: time anything under strace; counts only are taken from there.
+"""
+import collections
+import os
+import re
+import signal
+import socket
+import tempfile
+import time
+
+import measure
+import processes
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LARGE_BYTES = 1 << 20
+WAITS = ("select", "pselect6", "poll", "ppoll", "epoll_wait", "epoll_pwait", "epoll_pwait2")
+RECEIVES = ("recvfrom", "read", "readv", "recvmsg")
+SENDS = ("sendto", "write", "writev", "sendmsg", "sendfile")
+
+
+# ---- Exact work for a server under strace --------------------------------------------------
+
+def kept(port, requests, path="/", batch=1):
+    """`requests` on one connection, `batch` of them in each write, each answer awaited."""
+    text = REQUEST.replace(b"GET /", f"GET {path}".encode()) * batch
+    with socket.create_connection(("127.0.0.1", port), 10) as client:
+        client.settimeout(10)
+        for _ in range(requests // batch):
+            client.sendall(text)
+            skip_answers(client, batch)
+
+
+def skip_answers(client, n):
+    """Read n answers with Content-Length, whatever their size."""
+    pending = bytearray()
+    for _ in range(n):
+        while (end := pending.find(b"\r\n\r\n")) < 0:
+            pending += receive(client)
+        if not pending.startswith(b"HTTP/1.1 200 "):
+            raise ValueError(f"no good answer: {bytes(pending[:60])!r}")
+        end += 4 + measure.body_length(bytes(pending[:end]))
+        while len(pending) < end:
+            pending += receive(client)
+        del pending[:end]
+
+
+def receive(client):
+    piece = client.recv(262144)
+    if not piece:
+        raise ValueError("the server closed the connection")
+    return piece
+
+
+def fresh(port, requests):
+    """`requests` on connections of their own."""
+    for _ in range(requests):
+        if measure.get(port)[0] != 200:
+            raise ValueError("no good answer")
+
+
+def parse_strace(text):
+    """strace -c's table: ({call: count}, {call: errors})."""
+    calls, errors = collections.Counter(), collections.Counter()
+    for line in text.splitlines():
+        match = re.fullmatch(r"\s*(\d+)\s+(?:(\d+)\s+)?(\w+)\s*", line)
+        if match and match.group(3) != "total":
+            calls[match.group(3)] += int(match.group(1))
+            errors[match.group(3)] += int(match.group(2) or 0)
+    return calls, errors
+
+
+def traced(ctx, candidate, work, only=None):
+    """System calls of a whole run of a server, its workers too, during which `work(port)` is
+    done: (Counter of calls, Counter of those that failed)."""
+    with tempfile.NamedTemporaryFile() as out:
+        wrapper = ["strace", "-f", "-c", "-U", "calls,errors,name", "-o", out.name]
+        if only:
+            wrapper += ["-e", f"trace={only}"]
+        server = processes.Server(candidate, ctx.all_cpus, wrapper=wrapper)
+        try:
+            work(server.port)
+            for child in measure.children(server.pid):  # strace itself does not take signals
+                os.kill(child, signal.SIGTERM)
+            if not processes.ended(server.process, 10):
+                ctx.problem(f"{candidate.label} did not stop under strace")
+        finally:
+            server.discard()
+        return parse_strace(out.read().decode())
+
+
+def calls_per_request(ctx, candidate, work):
+    """{call: calls per request}: the difference of two runs, so that start and end cancel out.
+    work(port, n) makes n requests."""
+    few, many = ctx.p["traced"]
+    first = traced(ctx, candidate, lambda port: work(port, few))[0]
+    second = traced(ctx, candidate, lambda port: work(port, many))[0]
+    per = {name: (second[name] - first[name]) / (many - few) for name in second}
+    return {name: round(n, 3) for name, n in per.items() if abs(n) >= 0.01}
+
+
+def in_groups(calls):
+    """receive, send, wait, and what is left, per request."""
+    def total(names):
+        return sum(calls.get(name, 0) for name in names)
+    groups = {"receive": total(RECEIVES), "send": total(SENDS), "wait": total(WAITS),
+              "epoll_ctl": calls.get("epoll_ctl", 0),
+              "accept": total(("accept", "accept4")), "close": total(("close", "shutdown"))}
+    return {**groups, "other": max(0.0, sum(calls.values()) - sum(groups.values()))}
+
+
+# ---- level-edge ----------------------------------------------------------------------------
+
+WORKLOADS = [
+    ("keep-alive", lambda port, n: kept(port, n), {"level": 3, "edge": 4}),
+    ("pipelined by 16", lambda port, n: kept(port, n * 16, batch=16), {"level": 3, "edge": 4}),
+    (f"reply of {LARGE_BYTES >> 20} MiB",
+     lambda port, n: kept(port, n, f"/bytes?n={LARGE_BYTES}"), None),
+]
+
+
+def level_edge(ctx):
+    ctx.need("strace", "strace")
+    ctx.need("wrk", "wrk")
+    modes = [("level", *ctx.some_or_skip("stage4")), ("edge", *ctx.some("stage4-edge"))]
+    rows = []
+    for workload, work, predicted in WORKLOADS:
+        for mode, candidate in modes:
+            ctx.say(f"{mode}, {workload}")
+            groups = in_groups(calls_per_request(ctx, candidate, work))
+            rows.append({"candidate": candidate.key, "label": mode, "workload": workload,
+                         **{f"{name}_calls": n for name, n in groups.items()},
+                         "calls": round(sum(groups.values()), 3),
+                         "predicted_calls": predicted and predicted[mode]})
+    costs = trigger_costs(ctx, [candidate for _, candidate in modes])
+    for row in rows:
+        if row["workload"] == "keep-alive":
+            row.update(costs[row["candidate"]])
+    return level_edge_result(ctx, rows)
+
+
+def trigger_costs(ctx, both):
+    """CPU per keep-alive request of the two, taking turns."""
+    found = {candidate.key: [] for candidate in both}
+    with ctx.servers(both) as servers:
+        for _ in range(ctx.p["rounds"]):
+            for server in servers:
+                row = ctx.loaded(server, ctx.p["main_clients"], look=False)
+                found[server.candidate.key].append(row["cpu_us_per_request"])
+    return {key: {"cpu_us_per_request": measure.median(costs),
+                  "cpu_us_per_request_min": min(costs), "cpu_us_per_request_max": max(costs)}
+            for key, costs in found.items()}
+
+
+def level_edge_result(ctx, rows):
+    by = {(row["workload"], row["label"]): row for row in rows}
+    off = [row for row in rows if row["predicted_calls"]
+           and abs(row["calls"] - row["predicted_calls"]) > 0.1]
+    level, edge = by["keep-alive", "level"], by["keep-alive", "edge"]
+    large = [by[WORKLOADS[2][0], mode] for mode in ("level", "edge")]
+    if not (large[0]["epoll_ctl_calls"] >= 1 > large[1]["epoll_ctl_calls"]):
+        off += large
+    ratio = edge["cpu_us_per_request"] / level["cpu_us_per_request"]
+    finding = (f"A keep-alive request makes {level['calls']:.2f} system calls level-triggered "
+               f"and {edge['calls']:.2f} edge-triggered, and {level['cpu_us_per_request']:.2f} "
+               f"against {edge['cpu_us_per_request']:.2f} µs of CPU ({ratio:.2f} ×); for a large "
+               f"reply level-triggered calls epoll_ctl {large[0]['epoll_ctl_calls']:.2f} times, "
+               f"edge-triggered {large[1]['epoll_ctl_calls']:.2f}. "
+               + ("As predicted." if not off else "Against the prediction: "
+                  + ", ".join(f"{row['label']}, {row['workload']}" for row in off) + "."))
+    names = ["receive", "send", "wait", "epoll_ctl", "other"]
+    return {"prediction": {
+                "text": ("Level-triggered, a turn is wait + receive + send = 3 calls. "
+                         "Edge-triggered a socket must be read until EAGAIN, one receive more: "
+                         "4. So for short requests edge costs more. It saves the two epoll_ctl "
+                         "that level-triggered needs to wait for room in a full socket and to "
+                         "go back: that shows with large replies only."),
+                "value": {"level_calls": 3, "edge_calls": 4, "large_level_epoll_ctl": 2,
+                          "large_edge_epoll_ctl": 0}},
+            "rows": rows, "agrees": not off, "finding": finding,
+            "figure": {"panels": [
+                {"kind": "stack", "x_label": f"system calls per {unit}", "segments": names,
+                 "bars": [{"label": f"{row['label']}",
+                           "values": [row[f"{name}_calls"] for name in names[:-1]]
+                           + [row["other_calls"] + row["accept_calls"] + row["close_calls"]],
+                           "text": f"{row['calls']:.2f}"} for row in rows
+                          if row["workload"] == workload]}
+                for workload, unit in ((WORKLOADS[0][0], "keep-alive request"),
+                                       (WORKLOADS[1][0], "batch of 16 pipelined requests"),
+                                       (WORKLOADS[2][0], WORKLOADS[2][0]))]}}
+
+
+# ---- cost ----------------------------------------------------------------------------------
+
+def idle_clients(ctx, candidate):
+    """How many idle connections memory is measured with; 0: the model cannot hold any."""
+    if candidate.model == "blocking":
+        return 0
+    limit = 900 if candidate.key == "stage3-select" else ctx.p["idle"]
+    return min(limit, ctx.p["idle"])
+
+
+def idle_bytes(ctx, candidate):
+    """Memory of the server per connection that was served once and idles: the difference of
+    two herds, so that pages which the first connections pay for do not count."""
+    n = idle_clients(ctx, candidate)
+    if not n or not os.path.exists(ctx.crowd_program):
+        return None, None
+    first = max(1, n // 10)
+    with ctx.server(candidate) as server:
+        with ctx.crowd(server, first, "idle"):
+            time.sleep(0.05)
+            before = measure.private_bytes(server.pid)
+            with ctx.crowd(server, n - first, "idle") as rest:
+                time.sleep(0.05)
+                after = measure.private_bytes(server.pid)
+                came = rest.ready["established"]
+    if came != n - first:
+        ctx.problem(f"{candidate.label}: {came} of {n - first} idle clients got in")
+    return (after - before) / max(1, came), n
+
+
+def switches(ctx, candidate):
+    """Context switches per request with one client and with many; processes and threads."""
+    with ctx.server(candidate) as server:
+        size = measure.counts(server.pid)
+        one = ctx.load(server, 1, ctx.p["seconds"] / 2, look=False)
+        many = ctx.load(server, ctx.p["main_clients"], ctx.p["seconds"] / 2, look=False)
+    return {**size, "switches_per_request_1": one["voluntary_switches_per_request"],
+            "switches_per_request_many": many["voluntary_switches_per_request"],
+            "involuntary_per_request_many": many["involuntary_switches_per_request"]}
+
+
+def cost(ctx):
+    ctx.need("strace", "strace")
+    ctx.need("wrk", "wrk")
+    wanted = ctx.some("stage1", "stage2", "stage3-select", "stage3-poll", "stage4",
+                      "stage4-edge") + ctx.peers()
+    rows = []
+    for candidate in wanted:
+        ctx.say(candidate.label)
+        calls = calls_per_request(ctx, candidate, kept)
+        short = calls_per_request(ctx, candidate, fresh) if candidate.key != "floor" else {}
+        memory, idle = idle_bytes(ctx, candidate)
+        groups = in_groups(calls)
+        rows.append({"candidate": candidate.key, "label": candidate.label,
+                     **{f"{name}_calls": n for name, n in groups.items()},
+                     "calls": round(sum(groups.values()), 3),
+                     "calls_by_name": calls,
+                     "calls_per_connection": round(sum(short.values()), 3) or None,
+                     "calls_per_connection_by_name": short,
+                     "idle_bytes_per_connection": memory, "idle_clients": idle,
+                     **switches(ctx, candidate)})
+    return cost_result(rows)
+
+
+def cost_result(rows):
+    predicted = {"stage1": 2, "stage2": 2, "stage3-select": 3, "stage3-poll": 3, "stage4": 3,
+                 "stage4-edge": 4, "floor": 3}
+    limit = 256
+    for row in rows:
+        row["predicted_calls"] = predicted.get(row["candidate"])
+    off = [row for row in rows if row["predicted_calls"]
+           and abs(row["calls"] - row["predicted_calls"]) > 0.1]
+    heavy = [row for row in rows if row["candidate"].startswith("stage")
+             and (row["idle_bytes_per_connection"] or 0) > limit]
+    told = ", ".join(f"{row['label']} {row['calls']:.2f}" for row in rows)
+    idle = ", ".join(f"{row['label']} {row['idle_bytes_per_connection']:,.0f}" for row in rows
+                     if row["idle_bytes_per_connection"] is not None)
+    verdict = ("As predicted" if not off + heavy else "Against the prediction: "
+               + ", ".join(dict.fromkeys(row["label"] for row in off + heavy)))
+    names = ["receive", "send", "wait", "epoll_ctl", "other"]
+    panels = [{"kind": "stack", "x_label": "system calls per keep-alive request, one client",
+               "segments": names, "bars": [
+                   {"label": row["label"], "text": f"{row['calls']:.2f}",
+                    "values": [row[f"{name}_calls"] for name in names[:-1]]
+                    + [row["other_calls"] + row["accept_calls"] + row["close_calls"]]}
+                   for row in rows]}]
+    held = [row for row in rows if row["idle_bytes_per_connection"] is not None]
+    if held:
+        panels.append({"kind": "bars", "x_label": "bytes of the process per idle connection",
+                       "bars": [{"key": row["candidate"], "label": row["label"],
+                                 "value": max(0, row["idle_bytes_per_connection"]),
+                                 "text": f"{row['idle_bytes_per_connection']:,.0f}"}
+                                for row in held]})
+    return {"prediction": {
+                "text": ("Who blocks needs recv + send = 2 calls a request; a loop waits before: "
+                         "3, with one client that no batch can share; edge-triggered 4. An idle "
+                         f"connection costs its struct: at most {limit} bytes."),
+                "value": {**{f"{key}_calls": n for key, n in predicted.items()},
+                          "max_idle_bytes": limit}},
+            "rows": rows, "agrees": not off + heavy,
+            "finding": f"System calls a request: {told}. Bytes per idle connection: "
+                       f"{idle or 'not measured'}. {verdict}.",
+            "figure": {"panels": panels}}

@@ -1,0 +1,639 @@
+/* crowd_client.c - one client: connect, ask, read, account for each request, again.
+ * Does not: decide when the run begins or ends.
+ *
+ * Interface: client_init(), client_start(), client_stop(); in between the client lives by two events, its
+ * socket's and its timer's. What the timer means depends on where the client is:
+ *   away        time to connect
+ *   connecting  the connection took too long
+ *   open        drip: next byte; slow-read: next slice; with a request under way: its answer
+ *               took too long; without: time to ask */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "crowd.h"
+
+enum {
+    INPUT = 65536,
+    READ_ROUNDS = 16,     /* then others have their turn */
+    BACK_OFF_MS = 10,     /* before another try after one that failed */
+    PER_SOURCE = 20000,   /* connections from one address; it has some 28,000 ports */
+    SOURCES = 250,
+};
+
+static char input[INPUT];
+
+static void on_io(evutil_socket_t fd, short what, void *arg);
+static void client_open(struct client *c);
+
+/* ---- events ---- */
+
+/* Wait for these of EV_READ and EV_WRITE; 0: none. */
+static void watch(struct client *c, short what)
+{
+    if (c->watching == what)
+        return;
+    if (c->watching)
+        event_del(&c->io);
+    c->watching = what;
+    if (what) {
+        event_assign(&c->io, run.base, c->fd, (short)(what | EV_PERSIST), on_io, c);
+        event_add(&c->io, NULL);
+    }
+}
+
+static void wait_ms(struct client *c, int64_t ms)
+{
+    struct timeval time = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
+
+    evtimer_add(&c->timer, &time);
+}
+
+/* An answer must come, or a connection be made, within --timeout. */
+static void wait_timeout(struct client *c)
+{
+    if (run.opt.traits->timed)
+        evtimer_add(&c->timer, run.timeout);
+}
+
+/* ---- the end of a connection, of a client ---- */
+
+static void settle(struct client *c)
+{
+    if (!c->settled) {
+        c->settled = true;
+        run.settled++;
+        run.changed_ns = now_ns();
+    }
+}
+
+static void let_go(struct client *c)
+{
+    watch(c, 0);
+    evtimer_del(&c->timer);
+    if (c->fd != -1)
+        close(c->fd);
+    c->fd = -1;
+}
+
+static void over(struct client *c)
+{
+    settle(c);
+    let_go(c);
+    c->state = CLIENT_OVER;
+    if (--run.active == 0)
+        event_base_loopbreak(run.base);
+}
+
+static bool may_ask(void)
+{
+    return !run.stopping && (run.opt.requests == 0 || run.granted < run.opt.requests);
+}
+
+/* The connection is gone; a holder has nothing else, the others begin anew. delay_ms -1: as
+ * soon as this event has been dealt with. */
+static void again(struct client *c, int delay_ms)
+{
+    let_go(c);
+    if (run.opt.traits->holder || !may_ask()) {
+        over(c);
+        return;
+    }
+    c->state = CLIENT_AWAY;
+    if (delay_ms == -1)
+        client_open(c);
+    else
+        wait_ms(c, delay_ms);
+}
+
+/* How long to pause before the next go, which shall begin --interval after the last began
+ * (probe) or ended. */
+static int pause_ms(const struct client *c)
+{
+    int64_t elapsed;
+
+    if (run.opt.behaviour != PROBE || run.opt.interval_ms == 0)
+        return run.opt.interval_ms;
+    elapsed = (now_ns() - c->opened_ns) / 1000000;
+    return elapsed < run.opt.interval_ms ? (int)(run.opt.interval_ms - elapsed) : 0;
+}
+
+/* The same after a failure: a server that fails at once must not be hammered. */
+static int retry_ms(const struct client *c)
+{
+    int ms = pause_ms(c);
+
+    return ms > BACK_OFF_MS ? ms : BACK_OFF_MS;
+}
+
+/* All requests without answer have failed. */
+static void fail(struct client *c, enum failure why)
+{
+    uint32_t unsent = (uint32_t)((c->to_send - c->sent) / run.request_len);
+
+    /* Those that did not even begin to leave this process were never made. */
+    c->outstanding -= unsent;
+    run.counts.requests -= unsent;
+    run.granted -= unsent;
+    run.counts.failures[why] += c->outstanding;
+    c->outstanding = 0;
+    c->to_send = c->sent = 0;
+}
+
+/* The server has ended the connection. */
+static void ended(struct client *c, bool reset)
+{
+    bool partial = c->answer.started && c->outstanding == 0;
+
+    run.counts.closed_by_server++;
+    run.counts.reset_by_server += reset;
+    run.counts.surplus += partial;
+    run.changed_ns = now_ns();
+    if (run.opt.traits->holder)
+        histogram_add(&run.closed_after, run.changed_ns - c->established_ns);
+    if (run.opt.behaviour == NEVER_READ) {
+        again(c, 0); /* what became of its request it never wanted to know */
+    } else if (c->outstanding == 0) {
+        run.counts.closed_idle += c->answers > 0 && !c->last;
+        again(c, pause_ms(c));
+    } else {
+        if (!c->heard && c->answers > 0)
+            fail(c, FAILED_RACED);
+        else
+            fail(c, reset ? FAILED_RESET : FAILED_CLOSED);
+        again(c, retry_ms(c));
+    }
+}
+
+/* ---- asking ---- */
+
+/* What tells of answers: nothing, where the timer decides when to read; where nobody reads,
+ * each arrival once. */
+static short arrivals(void)
+{
+    if (run.opt.behaviour == SLOW_READ)
+        return 0;
+    return run.opt.behaviour == NEVER_READ ? EV_READ | EV_ET : EV_READ;
+}
+
+/* Write what is left of the requests. */
+static void send_rest(struct client *c)
+{
+    ssize_t n = send(c->fd, run.request + c->sent, c->to_send - c->sent, MSG_NOSIGNAL);
+
+    if (n == -1 && errno != EAGAIN && errno != EINTR) {
+        ended(c, true);
+        return;
+    }
+    if (n > 0) {
+        c->sent += (size_t)n;
+        run.counts.bytes_written += (uint64_t)n;
+    }
+    watch(c, c->sent < c->to_send ? (short)(arrivals() | EV_WRITE) : arrivals());
+}
+
+/* Request text goes out: as many as --depth and --requests allow. since: where the time to
+ * the answer starts. */
+static void ask(struct client *c, int64_t since)
+{
+    uint64_t n = (uint64_t)run.opt.depth;
+
+    if (!run.opt.traits->fresh) { /* those were granted when they connected */
+        if (run.opt.requests > 0 && n > run.opt.requests - run.granted)
+            n = run.opt.requests - run.granted;
+        run.granted += n;
+    }
+    c->outstanding = (uint32_t)n;
+    c->to_send = n * run.request_len;
+    c->sent = 0;
+    c->heard = false;
+    c->asked_ns = since;
+    run.counts.requests += n;
+    if (!run.opt.traits->fresh)
+        wait_timeout(c); /* theirs includes connecting */
+    send_rest(c);
+}
+
+/* The open connection has nothing under way. */
+static void ask_next(struct client *c)
+{
+    if (may_ask())
+        ask(c, now_ns());
+    else
+        over(c);
+}
+
+/* One more byte of a request, and in the end of the next one. */
+static void drip(struct client *c)
+{
+    if (c->last)
+        return;
+    if (send(c->fd, run.request + c->paced, 1, MSG_NOSIGNAL) == 1) {
+        run.counts.bytes_written++;
+        c->paced++;
+    } else if (errno != EAGAIN) {
+        ended(c, true);
+        return;
+    }
+    settle(c);
+    if (c->paced == run.request_len) {
+        c->paced = 0;
+        c->outstanding++;
+        c->asked_ns = now_ns();
+        c->heard = false;
+        run.counts.requests++;
+    }
+    wait_ms(c, run.opt.interval_ms);
+}
+
+/* Half of a head, which always fits into an empty send buffer. */
+static void send_half(struct client *c)
+{
+    ssize_t n = send(c->fd, run.request, run.request_len / 2, MSG_NOSIGNAL);
+
+    if (n == -1) {
+        ended(c, true);
+        return;
+    }
+    run.counts.bytes_written += (uint64_t)n;
+    watch(c, EV_READ);
+    settle(c);
+}
+
+/* Send a request and go with a reset, before the answer is read. SO_LINGER in socket(7). */
+static void ask_and_reset(struct client *c)
+{
+    struct linger linger = { .l_onoff = 1, .l_linger = 0 };
+
+    if (send(c->fd, run.request, run.request_len, MSG_NOSIGNAL) > 0) {
+        run.counts.requests++;
+        run.counts.bytes_written += run.request_len;
+    }
+    setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+    again(c, run.opt.interval_ms);
+}
+
+/* ---- answers ---- */
+
+/* Is this body one of the right ones? */
+static bool right_body(const struct answer *a)
+{
+    struct crowd_options *opt = &run.opt;
+
+    if (opt->any_body)
+        return true;
+    if (opt->n_expected == 0)
+        opt->expected[opt->n_expected++] = (struct expected){ .len = a->len, .hash = a->hash };
+    for (int i = 0; i < opt->n_expected; i++) {
+        if (opt->expected[i].len == a->len && opt->expected[i].hash == a->hash) {
+            opt->expected[i].seen++;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void count_status(const struct client *c)
+{
+    run.counts.answered_503 += c->answer.status == 503;
+    run.counts.answered_408 += c->answer.status == 408;
+    if (c->answer.status == 503 && c->answers == 0) {
+        run.counts.refused++;
+        run.changed_ns = now_ns();
+    }
+}
+
+/* The oldest request under way has its answer. more: bytes came behind it. */
+static void count_answer(struct client *c, bool more)
+{
+    const struct answer *a = &c->answer;
+
+    c->outstanding--;
+    if (a->status != 200) {
+        run.counts.failures[FAILED_WRONG_STATUS]++;
+        c->wrong = true;
+    } else if ((more && c->outstanding == 0) || !right_body(a)) {
+        run.counts.failures[FAILED_WRONG_BODY]++;
+    } else {
+        run.counts.served++;
+        histogram_add(&run.total, now_ns() - c->asked_ns);
+    }
+}
+
+/* An answer is complete. True: the connection goes on. */
+static bool answered(struct client *c, bool more)
+{
+    bool holder = run.opt.traits->holder;
+    bool wanted = c->outstanding > 0;
+
+    count_status(c);
+    if (wanted)
+        count_answer(c, more);
+    else if (c->answer.status != 408 && c->answer.status != 503)
+        run.counts.surplus++;
+    c->answers++;
+    settle(c);
+    if (c->answer.close) {
+        run.counts.announced_close += wanted && !run.opt.traits->fresh;
+        c->last = true;
+        fail(c, FAILED_AFTER_CLOSE);
+    }
+    c->answer = (struct answer){ 0 };
+    return holder || (wanted && !c->last && !run.opt.traits->fresh);
+}
+
+/* Bytes came. True: the connection goes on. */
+static bool take(struct client *c, const char *bytes, size_t n)
+{
+    enum answer_verdict verdict = ANSWER_COMPLETE;
+    size_t used;
+
+    if (!c->heard && c->outstanding > 0) {
+        c->heard = true;
+        histogram_add(&run.first_byte, now_ns() - c->asked_ns);
+    }
+    while (n > 0 && verdict == ANSWER_COMPLETE) {
+        verdict = answer_feed(&c->answer, bytes, n, &used);
+        bytes += used;
+        n -= used;
+        if (verdict == ANSWER_COMPLETE && !answered(c, n > 0))
+            return false;
+    }
+    if (verdict == ANSWER_MALFORMED) {
+        run.counts.surplus += c->outstanding == 0;
+        c->wrong = true;
+        fail(c, FAILED_WRONG_STATUS);
+        return false;
+    }
+    return true;
+}
+
+/* Read at most `most` bytes. Returns how many, 0: none for now, -1: the connection is no more
+ * what it was. */
+static ssize_t read_some(struct client *c, size_t most)
+{
+    ssize_t n = recv(c->fd, input, most < INPUT ? most : INPUT, 0);
+
+    if (n > 0) {
+        run.counts.bytes_read += (uint64_t)n;
+        if (take(c, input, (size_t)n))
+            return n;
+        if (c->wrong)
+            again(c, retry_ms(c));
+        else
+            again(c, run.opt.interval_ms > 0 ? pause_ms(c) : -1);
+        return -1;
+    }
+    if (n == -1 && (errno == EAGAIN || errno == EINTR))
+        return 0;
+    ended(c, n == -1);
+    return -1;
+}
+
+/* Read until there is no more, so that the end of the stream is seen before the next request
+ * is written. */
+static void read_all(struct client *c)
+{
+    ssize_t n = 1;
+
+    for (int round = 0; round < READ_ROUNDS && n > 0; round++)
+        n = read_some(c, INPUT);
+    if (n == -1 || run.opt.traits->holder || c->outstanding > 0 || c->answer.started)
+        return;
+    if (run.opt.interval_ms > 0 && !run.stopping)
+        wait_ms(c, run.opt.interval_ms);
+    else
+        ask_next(c);
+}
+
+/* As many bytes as --rate allows by now; a new request when the answer is complete. */
+static void read_slice(struct client *c)
+{
+    double seconds = (double)(now_ns() - c->established_ns) / 1e9;
+    uint64_t allowed = (uint64_t)(seconds * (double)run.opt.rate);
+    ssize_t n = 1;
+
+    while (n > 0 && c->paced < allowed) {
+        n = read_some(c, (size_t)(allowed - c->paced));
+        if (n == -1)
+            return;
+        c->paced += (uint64_t)n;
+    }
+    wait_ms(c, run.opt.interval_ms);
+    if (c->outstanding == 0 && !c->last)
+        ask_next(c);
+}
+
+/* Whatever comes stays unread; is it the end? An edge-triggered event tells of each arrival
+ * once. A refusal is looked at without taking it. */
+static void look(struct client *c)
+{
+    struct pollfd p = { .fd = c->fd, .events = POLLRDHUP };
+    char head[12];
+
+    if (!c->heard && recv(c->fd, head, sizeof(head), MSG_PEEK) == sizeof(head)) {
+        c->heard = true;
+        if (memcmp(head + 9, "503", 3) == 0) {
+            run.counts.answered_503++;
+            run.counts.refused++;
+        }
+        run.counts.answered_408 += memcmp(head + 9, "408", 3) == 0;
+    }
+    if (poll(&p, 1, 0) == 1 && p.revents & (POLLRDHUP | POLLHUP | POLLERR))
+        ended(c, p.revents & POLLERR);
+}
+
+/* ---- connecting ---- */
+
+static void begin(struct client *c)
+{
+    switch (run.opt.behaviour) {
+    case SILENT:
+        watch(c, EV_READ);
+        settle(c);
+        break;
+    case HALF:
+        send_half(c);
+        break;
+    case DRIP:
+        watch(c, EV_READ);
+        drip(c);
+        break;
+    case RESET:
+        ask_and_reset(c);
+        break;
+    case PROBE:
+    case SHORT:
+        ask(c, c->opened_ns);
+        break;
+    case SLOW_READ:
+    case NEVER_READ:
+        settle(c);
+        ask_next(c);
+        if (run.opt.behaviour == SLOW_READ && c->state == CLIENT_OPEN)
+            wait_ms(c, run.opt.interval_ms);
+        break;
+    default:
+        ask_next(c);
+        break;
+    }
+}
+
+static void connected(struct client *c)
+{
+    c->state = CLIENT_OPEN;
+    c->established_ns = now_ns();
+    run.counts.established++;
+    histogram_add(&run.connect, c->established_ns - c->opened_ns);
+    if (!run.opt.traits->holder)
+        settle(c);
+    begin(c);
+}
+
+static void connect_failed(struct client *c, int error)
+{
+    if (error == ECONNREFUSED || error == ECONNRESET) {
+        run.counts.refused++;
+        run.counts.refused_at_connect++;
+    } else {
+        run.counts.connect_failed++;
+        run.counts.connect_errno = error;
+    }
+    settle(c);
+    again(c, retry_ms(c));
+}
+
+/* Asked again, connect(2) says what became of the first time. */
+static void try_connect(struct client *c)
+{
+    if (connect(c->fd, (struct sockaddr *)&run.opt.address, run.opt.address_len) == 0)
+        connected(c);
+    else if (errno == EINPROGRESS || errno == EALREADY)
+        watch(c, EV_WRITE);
+    else
+        connect_failed(c, errno);
+}
+
+/* One address has ports for some 28,000 connections to one server; all of 127.0.0.0/8 is ours.
+ * Closed ones hold their port for a while, so their number counts, not that of the open ones. */
+static int bind_source(int fd)
+{
+    uint64_t nth = run.counts.offered / PER_SOURCE % SOURCES;
+    struct sockaddr_in source = { .sin_family = AF_INET,
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK + (uint32_t)nth) };
+    int yes = 1;
+
+    if (nth == 0 || run.opt.address.ss_family != AF_INET)
+        return 0;
+    /* The port is chosen when the other end is known: ip(7). */
+    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof(yes));
+    return bind(fd, (struct sockaddr *)&source, sizeof(source));
+}
+
+static int open_socket(void)
+{
+    int fd = socket(run.opt.address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int yes = 1;
+
+    if (fd == -1)
+        return -1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
+    if (run.opt.receive_buffer > 0)
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &run.opt.receive_buffer,
+                   sizeof(run.opt.receive_buffer));
+    if (bind_source(fd) == -1) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static void client_open(struct client *c)
+{
+    c->state = CLIENT_CONNECTING;
+    c->last = c->heard = c->wrong = false;
+    c->answers = c->outstanding = 0;
+    c->sent = c->to_send = 0;
+    c->answer = (struct answer){ 0 };
+    c->paced = 0;
+    c->opened_ns = now_ns();
+    c->fd = open_socket();
+    run.counts.offered++;
+    run.granted += run.opt.traits->fresh;
+    if (c->fd == -1) {
+        connect_failed(c, errno);
+        return;
+    }
+    wait_timeout(c);
+    /* On loopback the handshake is done by the time connect(2) says EINPROGRESS. */
+    if (connect(c->fd, (struct sockaddr *)&run.opt.address, run.opt.address_len) == 0)
+        connected(c);
+    else if (errno == EINPROGRESS)
+        try_connect(c);
+    else
+        connect_failed(c, errno);
+}
+
+/* ---- events ---- */
+
+static void on_io(evutil_socket_t fd, short what, void *arg)
+{
+    struct client *c = arg;
+
+    (void)fd;
+    if (c->state == CLIENT_CONNECTING)
+        try_connect(c);
+    else if (what & EV_WRITE)
+        send_rest(c);
+    else if (run.opt.behaviour == NEVER_READ)
+        look(c);
+    else
+        read_all(c);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+    struct client *c = arg;
+
+    (void)fd;
+    (void)what;
+    if (c->state == CLIENT_AWAY) {
+        client_open(c);
+    } else if (c->state == CLIENT_CONNECTING) {
+        connect_failed(c, ETIMEDOUT);
+    } else if (run.opt.behaviour == DRIP) {
+        drip(c);
+    } else if (run.opt.behaviour == SLOW_READ) {
+        read_slice(c);
+    } else if (c->outstanding > 0) {
+        fail(c, FAILED_TIMEOUT);
+        again(c, pause_ms(c));
+    } else {
+        ask_next(c);
+    }
+}
+
+void client_init(struct client *c)
+{
+    c->fd = -1;
+    evtimer_assign(&c->timer, run.base, on_timer, c);
+}
+
+void client_start(struct client *c)
+{
+    if (may_ask())
+        client_open(c);
+    else
+        over(c);
+}
+
+void client_stop(struct client *c, bool at_once)
+{
+    bool waits = c->state == CLIENT_OPEN && c->outstanding > 0 && run.opt.traits->timed;
+
+    if (c->state != CLIENT_OVER && (at_once || !waits))
+        over(c);
+}

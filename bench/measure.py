@@ -1,0 +1,341 @@
+"""measure.py - what is read off: processor time, switches, memory, sockets, answers, wrk, crowd.
+
+Does not: know experiments or stages; it takes process ids and ports, and gives numbers whose
+names carry their unit.
+"""
+import json
+import os
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import time
+
+import processes
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TICKS = os.sysconf("SC_CLK_TCK")
+WRK_TIMEOUT_SECONDS = 10  # wrk's own default is 2 s, and answers later than that count as lost
+GENERATOR_BOUND = 0.95    # a generator that used more than this of its cpu was the bottleneck
+
+
+# ---- Statistics ----------------------------------------------------------------------------
+
+def median(values):
+    return statistics.median(values) if values else None
+
+
+def spread(values):
+    """{median, min, max, rounds} of one number measured in several rounds."""
+    return {"median": median(values), "min": min(values, default=None),
+            "max": max(values, default=None), "rounds": len(values)}
+
+
+def percentile(values, percent):
+    """The smallest value that at least `percent` of them do not exceed; None of nothing."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
+
+
+def paired_ratios(values, base):
+    """Round by round: values[i] / base[i]; what disturbs a round disturbs both."""
+    return [value / floor for value, floor in zip(values, base) if value and floor]
+
+
+# ---- Processes, from /proc -----------------------------------------------------------------
+
+def read(path):
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def children(pid):
+    return [int(child) for child in read(f"/proc/{pid}/task/{pid}/children").split()]
+
+
+def tree(pid):
+    """A process and all below it."""
+    found = [pid]
+    for child in found:
+        found += children(child)
+    return found
+
+
+def process_usage(pid):
+    """Since its start: [cpu_ns, user_s, system_s, voluntary, involuntary switches, cpu_s of
+    the children it has waited for]; None if it is gone."""
+    tasks = [f"/proc/{pid}/task/{task}" for task in os.listdir(f"/proc/{pid}/task")]
+    stat = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    if not stat or not tasks:
+        return None
+    usage = [0, int(stat[11]) / TICKS, int(stat[12]) / TICKS, 0, 0,
+             (int(stat[13]) + int(stat[14])) / TICKS]
+    for task in tasks:
+        usage[0] += int((read(f"{task}/schedstat").split() or ["0"])[0])
+        switches = re.findall(r"ctxt_switches:\s+(\d+)", read(f"{task}/status"))
+        for i, n in enumerate(switches):
+            usage[3 + i] += int(n)
+    return usage
+
+
+def tree_usage(pid):
+    """{pid: process_usage} of a server and all its workers."""
+    found = {}
+    for process in tree(pid):
+        try:
+            usage = process_usage(process)
+        except (FileNotFoundError, ProcessLookupError):
+            usage = None
+        if usage:
+            found[process] = usage
+    return found
+
+
+def usage_between(before, after):
+    """What a server used between two tree_usage(). A worker that died in between is in its
+    parent's account of children (in clock ticks: coarser), less what it had used before."""
+    delta = [0.0] * 6
+    for process, usage in after.items():
+        old = before.get(process, [0] * 6)
+        delta = [sum_ + new - was for sum_, new, was in zip(delta, usage, old)]
+    gone = sum(usage[0] for process, usage in before.items() if process not in after)
+    dead_ns = max(0, delta[5] * 1e9 - gone) if delta[5] > 0 else 0
+    ticks = delta[1] + delta[2]
+    return {"cpu_us": (delta[0] + dead_ns) / 1000,
+            "system_share": delta[2] / ticks if ticks > 0 else None,
+            "voluntary_switches": int(delta[3]), "involuntary_switches": int(delta[4])}
+
+
+def private_bytes(pid):
+    """Memory of a server and its workers that nobody else uses, from smaps_rollup."""
+    return sum(1024 * int(kb) for process in tree(pid)
+               for kb in re.findall(r"Private_\w+:\s+(\d+) kB",
+                                    read(f"/proc/{process}/smaps_rollup")))
+
+
+def counts(pid):
+    """{processes, threads} of a server."""
+    found = tree(pid)
+    return {"processes": len(found),
+            "threads": sum(len(os.listdir(f"/proc/{process}/task")) for process in found)}
+
+
+def zombies(pid):
+    """How many children of the server have ended and were not waited for."""
+    return sum(read(f"/proc/{child}/stat").rpartition(") ")[2][:1] == "Z"
+               for child in children(pid))
+
+
+def open_descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+# ---- The kernel's network ------------------------------------------------------------------
+
+KERNEL_COUNTERS = ("ListenOverflows", "ListenDrops", "TCPSynRetrans")
+
+
+def kernel_counters():
+    """{name: count since boot} of this machine's whole network stack."""
+    lines = [line.split() for line in read("/proc/net/netstat").splitlines()
+             if line.startswith("TcpExt:")]
+    found = dict(zip(lines[0], lines[1])) if len(lines) == 2 else {}
+    return {name: int(found.get(name, 0)) for name in KERNEL_COUNTERS}
+
+
+def counters_between(before, after):
+    return {name: after[name] - before[name] for name in before}
+
+
+def server_sockets(port):
+    """{accepted, queued}: established connections of a port that the server holds, and those
+    that still wait in the kernel's queue, which have no inode yet: nobody accepted them."""
+    needle = f":{port:04X}"
+    accepted, queued = set(), set()  # of peers: the kernel may list a socket twice
+    for line in read("/proc/net/tcp").splitlines():
+        if needle not in line:
+            continue
+        fields = line.split()
+        if fields[1].endswith(needle) and fields[3] == "01":
+            (queued if fields[9] == "0" else accepted).add(fields[2])
+    return {"accepted": len(accepted), "queued": len(queued - accepted)}
+
+
+def tcp_memory_bytes():
+    """What the kernel's TCP holds in buffers, of all sockets of the machine."""
+    match = re.search(r"^TCP:.* mem (\d+)", read("/proc/net/sockstat"), re.M)
+    return int(match.group(1)) * os.sysconf("SC_PAGE_SIZE") if match else 0
+
+
+# ---- A client of our own -------------------------------------------------------------------
+
+HELLO = b"hello world!"
+
+
+def body_length(head):
+    """Content-Length of an answer; None: its body ends with the connection."""
+    match = re.search(rb"\r\ncontent-length:[ \t]*(\d+)", head, re.I)
+    return int(match.group(1)) if match else None
+
+
+def read_answer(client, deadline):
+    """(status, body) of the next answer on a connection, by time.monotonic() `deadline`."""
+    text = b""
+    while True:
+        head, blank, body = text.partition(b"\r\n\r\n")
+        length = body_length(head) if blank else None
+        if length is not None and len(body) >= length:
+            break
+        client.settimeout(max(0.001, deadline - time.monotonic()))
+        piece = client.recv(65536)
+        if not piece:
+            if not blank or length is not None:
+                raise ValueError(f"the answer ended early: {text[:60]!r}")
+            break
+        text += piece
+    match = re.match(rb"HTTP/1\.1 (\d{3}) ", head)
+    if not match:
+        raise ValueError(f"no answer in HTTP: {head[:60]!r}")
+    return int(match.group(1)), body
+
+
+def get(port, path="/", seconds=5.0):
+    """One request on a connection of its own: (status, body). OSError, ValueError."""
+    deadline = time.monotonic() + seconds
+    with socket.create_connection(("127.0.0.1", port), seconds) as client:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n"
+                       "Connection: close\r\n\r\n".encode())
+        return read_answer(client, deadline)
+
+
+def complaint(port, path="/", body=HELLO, seconds=5.0):
+    """None if the server answers as it should; else what is wrong."""
+    try:
+        status, got = get(port, path, seconds)
+    except (OSError, ValueError) as error:
+        return f"no answer ({error})"
+    if status != 200:
+        return f"status {status}"
+    return None if got == body else f"wrong body {got[:40]!r}"
+
+
+def probe(port, seconds, deadline_seconds, interval=0.0):
+    """Fresh clients one after the other, for so long: ([wait_us, ...], how many had none).
+    wait: from connect(2) to the end of the answer."""
+    waits, lost = [], 0
+    end = time.monotonic() + seconds
+    while True:
+        began = time.monotonic()
+        if complaint(port, seconds=deadline_seconds):
+            lost += 1
+        else:
+            waits.append((time.monotonic() - began) * 1e6)
+        if time.monotonic() >= end:
+            return waits, lost
+        if interval:
+            time.sleep(interval)
+
+
+# ---- wrk -----------------------------------------------------------------------------------
+
+class ToolError(Exception):
+    """A load generator failed or said nothing that could be understood."""
+
+
+def parse_wrk(text):
+    """The numbers that wrk/report.lua printed: the last line that is a JSON object."""
+    for line in reversed(text.splitlines()):
+        if line.startswith("{"):
+            return json.loads(line)
+    raise ToolError(f"wrk said: {' / '.join(text.split(chr(10)))[-200:]}")
+
+
+class Load:
+    """wrk at work on a port. It knows whole seconds only, so SIGINT ends it sooner."""
+
+    def __init__(self, port, clients, cpus, path="/", depth=1, close=False):
+        script = os.path.join(HERE, "wrk", "pipeline.lua" if depth > 1 else "report.lua")
+        command = ["wrk", "--threads", "1", "--connections", str(clients), "--duration", "600s",
+                   "--timeout", f"{WRK_TIMEOUT_SECONDS}s", "--script", script,
+                   *(["--header", "Connection: close"] if close else []),
+                   f"http://127.0.0.1:{port}{path}", *(["--", str(depth)] if depth > 1 else [])]
+        self.began = time.monotonic()
+        self.clients = clients
+        self.process = processes.launch(command, cpus, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, bufsize=0)
+
+    def finish(self, seconds=0.0):
+        """End it `seconds` after it began; returns what report.lua counted, and the share of
+        one cpu that it used itself."""
+        if not processes.ended(self.process, max(0, self.began + seconds - time.monotonic())):
+            os.kill(self.process.pid, signal.SIGINT)
+        text = processes.read_all(self.process.stdout, 15)
+        processes.ended(self.process, 1)
+        cpu_s = processes.reap(self.process)[1]
+        found = parse_wrk(text)
+        found["generator_cpu_share"] = cpu_s * 1e6 / found["duration_us"]
+        return found
+
+
+def load_row(wrk_result, usage, clients, sockets=None):
+    """One measured load as a row: who was offered, established, served; what failed; what it
+    cost. requests counts answers with status 2xx only. sockets: server_sockets() under load."""
+    errors = sum(wrk_result[name] for name in ("connect_errors", "read_errors", "write_errors"))
+    served = wrk_result["requests"] - wrk_result["non_2xx"]
+    row = {"offered_clients": clients,
+           "established_clients": clients - min(clients, wrk_result["connect_errors"]),
+           "served_clients": sockets and sockets["accepted"],
+           "requests": served,
+           "failed": errors + wrk_result["non_2xx"],
+           "socket_errors": errors,
+           "non_2xx": wrk_result["non_2xx"],
+           "late": wrk_result["timeouts"],
+           "req_per_s": served * 1e6 / wrk_result["duration_us"],
+           "p50_us": wrk_result["p50_us"],
+           "p99_us": wrk_result["p99_us"],
+           "generator_cpu_share": wrk_result["generator_cpu_share"],
+           "generator_bound": wrk_result["generator_cpu_share"] >= GENERATOR_BOUND,
+           "system_share": usage["system_share"]}
+    for name, value in (("cpu_us_per_request", usage["cpu_us"]),
+                        ("voluntary_switches_per_request", usage["voluntary_switches"]),
+                        ("involuntary_switches_per_request", usage["involuntary_switches"])):
+        row[name] = value / served if served else None
+    return row
+
+
+# ---- crowd ---------------------------------------------------------------------------------
+
+class Crowd:
+    """Clients of bench/crowd.c at work; .ready: what it said once all had tried to connect."""
+
+    def __init__(self, program, port, connections, behaviour, cpus, ready_seconds=20, **options):
+        command = [program, "--port", str(port), "--connections", str(connections),
+                   "--behaviour", behaviour, "--until-eof", "--seconds", "600"]
+        for name, value in options.items():
+            command += [f"--{name.replace('_', '-')}", str(value)]
+        self.process = processes.launch(command, cpus, stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                        bufsize=0)
+        line = processes.line_within(self.process.stdout, ready_seconds)
+        if not line or not line.startswith("ready "):
+            processes.reap(self.process)
+            raise ToolError(f"crowd said {line!r} instead of that it is ready")
+        self.ready = json.loads(line[len("ready "):])
+
+    def finish(self, wait_seconds=0.0):
+        """Let it work to its own end for so long, then end it; returns its report."""
+        if not processes.ended(self.process, wait_seconds):
+            self.process.stdin.close()
+        text = processes.read_all(self.process.stdout, 10)
+        processes.ended(self.process, 2)
+        cpu_s = processes.reap(self.process)[1]
+        for line in reversed(text.splitlines()):
+            if line.startswith("{"):
+                return {**json.loads(line), "generator_cpu_s": cpu_s}
+        raise ToolError(f"crowd said {text[-200:]!r} instead of its report")

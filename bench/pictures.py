@@ -1,0 +1,280 @@
+"""pictures.py - figures of results.json as SVG, drawn by gnuplot.
+
+Does not: look at rows; a figure is {"panels": [...]}, and a panel is one of
+  lines  {"x_label", "y_label", "x_log", "y_log" (base; absent: linear),
+          "series": [{"key", "label", "points": [[x, y], ...], "dashed"}]}
+  bars   {"x_label", "x_log", "bars": [{"key", "label", "value", "low", "high", "text"}]}
+  stack  {"x_label", "segments": [names], "bars": [{"label", "values": [...], "text"}]}
+The colours stand on light and on dark, and differ for the colour-blind as far as ten can; every
+line is labelled at its end, in its colour, and has a mark of its own.
+"""
+import math
+import re
+import subprocess
+
+TEXT = "#767676"  # as far from white as from black
+COLOURS = {
+    "floor": "#808080", "evhttp": "#8C6D46", "nginx": "#CC6699", "stage1": "#D55E00",
+    "stage2": "#B8860B", "stage3-select": "#009E73", "stage3-poll": "#2E9BD6",
+    "stage4": "#0072B2", "stage4-edge": "#7A6FE0", "stage4-shared": "#D55E00",
+    "stage4-exclusive": "#009E73",
+}
+SEGMENTS = ["#2E9BD6", "#D55E00", "#009E73", "#CC6699", "#B8860B", "#7A6FE0", "#808080"]
+MARKS = {"floor": 2, "evhttp": 3, "nginx": 1, "stage1": 7, "stage2": 5, "stage3-select": 9,
+         "stage3-poll": 11, "stage4": 13, "stage4-edge": 12, "stage4-shared": 7,
+         "stage4-exclusive": 9}
+WIDTH = 760
+LINES_HEIGHT = 330
+BAR_HEIGHT = 26
+LABEL_GAP = 0.062  # of a panel's height: two labels need that much
+
+
+def quote(text):
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def colour(key, i=0):
+    return COLOURS.get(key, SEGMENTS[i % len(SEGMENTS)])
+
+
+# ---- Axes ----------------------------------------------------------------------------------
+
+def steps(low, high):
+    """1, 2, 5, 10, ... that cover low to high, for a logarithmic axis."""
+    found = []
+    power = math.floor(math.log10(low)) - 1
+    while not found or found[-1] < high:
+        for step in (1, 2, 5):
+            found.append(step * 10.0 ** power)
+        power += 1
+    first = max(i for i, step in enumerate(found) if step <= low * 1.0001)
+    last = min(i for i, step in enumerate(found) if step >= high / 1.0001)
+    if first == last:
+        last += 1
+        found.append(found[-1] * 2)
+    ticks = found[first:last + 1]
+    if len(ticks) > 9:
+        ticks = [tick for tick in ticks if round(math.log10(tick) % 1, 6) in (0, 1)]
+        ticks = [found[first], *[t for t in ticks if found[first] < t < found[last]], found[last]]
+    return ticks
+
+
+def round_up(value):
+    """The next of 1, 2, 2.5, 4, 5, 8, 10, ... for the top of a linear axis."""
+    if value <= 0:
+        return 1
+    power = 10.0 ** math.floor(math.log10(value))
+    return power * next(step for step in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
+                        if step * power >= value * 0.9999)
+
+
+def tick_words(ticks):
+    return ", ".join(f'"{tick:,.6g}" {tick:.10g}' for tick in ticks)
+
+
+def log_axis(name, low, high):
+    ticks = steps(low, high)
+    return ticks[0], ticks[-1], [f"set logscale {name}", f"set {name}tics ({tick_words(ticks)})",
+                                 f"set {name}range [{ticks[0]:.10g}:{ticks[-1]:.10g}]"]
+
+
+def linear_axis(name, high):
+    top = round_up(high)
+    return 0, top, [f"set {name}tics autofreq", f"set {name}range [0:{top:.10g}]"]
+
+
+def spread_labels(heights):
+    """Heights (0 to 1) moved apart so that labels do not cover each other, order kept."""
+    order = sorted(range(len(heights)), key=lambda i: heights[i])
+    placed = [heights[i] for i in order]
+    for _ in range(100):
+        for i in range(1, len(placed)):
+            lack = LABEL_GAP - (placed[i] - placed[i - 1])
+            if lack > 1e-9:
+                placed[i] += lack / 2
+                placed[i - 1] -= lack / 2
+        if placed:
+            shift = max(0, -placed[0]) - max(0, placed[-1] - 1.02)
+            placed = [height + shift for height in placed]
+    return {i: height for i, height in zip(order, placed)}
+
+
+# ---- Panels --------------------------------------------------------------------------------
+
+def lines_panel(panel):
+    """gnuplot's words for a panel of lines."""
+    series = [one for one in panel["series"] if one["points"]]
+    xs = sorted({x for one in series for x, _ in one["points"]})
+    ys = [y for one in series for _, y in one["points"]]
+    words = [f"set xlabel {quote(panel['x_label'])}", f"set ylabel {quote(panel['y_label'])}"]
+    if panel.get("y_log"):
+        low, high, axis = log_axis("y", min(ys), max(ys))
+    else:
+        low, high, axis = linear_axis("y", max(ys) * 1.02)
+    words += axis
+    if panel.get("x_log"):
+        words += ["set logscale x", f"set xtics ({tick_words(thin(xs))})",
+                  f"set xrange [{xs[0] * 0.9:.10g}:{xs[-1] * 1.1:.10g}]"]
+    else:
+        words += [f"set xtics ({tick_words(thin(xs, False))})",
+                  f"set xrange [0:{xs[-1] * 1.03:.10g}]"]
+
+    def height(y):
+        if panel.get("y_log"):
+            return math.log(y / low) / math.log(high / low)
+        return (y - low) / (high - low)
+    named = [i for i, one in enumerate(series) if one["label"]]
+    places = spread_labels([height(series[i]["points"][-1][1]) for i in named])
+    for at, i in enumerate(named):
+        words.append(f"set label {quote(series[i]['label'])} at graph 1.02, graph "
+                     f"{places[at]:.4f} tc rgb '{colour(series[i]['key'], i)}'")
+    plots, data = [], []
+    for i, one in enumerate(series):
+        style = ("lines dt (6,5) lw 1.5" if one.get("dashed") else
+                 f"linespoints lw 2 ps 0.6 pt {MARKS.get(one['key'], 7)}")
+        plots.append(f"'-' using 1:2 with {style} lc rgb '{colour(one['key'], i)}' notitle")
+        data += [f"{x:.10g} {y:.10g}" for x, y in one["points"]] + ["e"]
+    return words + ["plot " + ", ".join(plots), *data]
+
+
+def thin(xs, log=True):
+    """Not more ticks than there is room for: the last stays."""
+    kept = []
+    span = math.log(xs[-1] / xs[0]) if log and xs[-1] > xs[0] else xs[-1] - xs[0]
+    for x in reversed(xs):
+        gap = 1.0
+        if kept and span:
+            gap = (math.log(kept[-1] / x) if log else kept[-1] - x) / span
+        if gap > 0.05:
+            kept.append(x)
+    return kept[::-1]
+
+
+def box(left, right, row, fill):
+    return f"{left:.10g} {row} {left:.10g} {right:.10g} {row - 0.34} {row + 0.34} {fill}"
+
+
+def bar_rows(panel):
+    """What bars and stacks have in common: their names, and nothing else on that axis."""
+    bars = panel["bars"]
+    names = ", ".join(f"{quote(bar['label'])} {-i}" for i, bar in enumerate(bars))
+    return [f"set xlabel {quote(panel['x_label'])}", "unset ylabel", f"set ytics ({names})",
+            f"set yrange [{-len(bars) + 0.5}:0.5]", "unset logscale y"]
+
+
+def bars_panel(panel):
+    bars = panel["bars"]
+    words = bar_rows(panel)
+    top = max([bar.get("high") or bar["value"] or 0 for bar in bars] + [1e-9])
+    if panel.get("x_log"):
+        smallest = min([bar["value"] for bar in bars if bar["value"]] or [0.1])
+        low, _, axis = log_axis("x", smallest / 2, max(top, smallest) * 1.01)
+        words += axis
+    else:
+        low, axis = 0, linear_axis("x", top)[2]
+        words += axis
+    boxes = []
+    for i, bar in enumerate(bars):
+        value = bar["value"] or low
+        number = int(colour(bar.get("key"), i)[1:], 16)
+        boxes.append(box(low, max(value, low), -i, number))
+        end = max(bar.get("high") or value, value)
+        words.append(f"set label {quote(bar['text'])} at first {end:.10g}, first {-i} "
+                     f"offset 0.8,0 tc rgb '{TEXT}'")
+        if bar.get("low") is not None and bar["high"] > bar["low"]:
+            words.append(f"set arrow from first {bar['low']:.10g}, first {-i} to first "
+                         f"{bar['high']:.10g}, first {-i} heads size screen 0.004,90 front "
+                         f"lw 1.5 lc rgb '{TEXT}'")
+    return words + ["plot '-' using 1:2:3:4:5:6:7 with boxxyerror fill solid noborder "
+                    "lc rgb variable notitle", *boxes, "e"]
+
+
+def stack_panel(panel):
+    bars = panel["bars"]
+    words = bar_rows(panel)
+    words += linear_axis("x", max(sum(bar["values"]) for bar in bars) or 1)[2]
+    at = 0.0
+    boxes = []
+    for i, name in enumerate(panel["segments"]):
+        words.append(f"set label {quote('■ ' + name)} at graph {at:.3f}, graph 1 offset 0,1.0 "
+                     f"tc rgb '{SEGMENTS[i % len(SEGMENTS)]}'")
+        at += 0.055 + 0.0155 * len(name)
+    for i, bar in enumerate(bars):
+        left = 0.0
+        for j, value in enumerate(bar["values"]):
+            fill = int(SEGMENTS[j % len(SEGMENTS)][1:], 16)
+            boxes.append(box(left, left + value, -i, fill))
+            left += value
+        words.append(f"set label {quote(bar['text'])} at first {left:.10g}, first {-i} "
+                     f"offset 0.8,0 tc rgb '{TEXT}'")
+    return words + ["plot '-' using 1:2:3:4:5:6:7 with boxxyerror fill solid noborder "
+                    "lc rgb variable notitle", *boxes, "e"]
+
+
+PANELS = {"lines": lines_panel, "bars": bars_panel, "stack": stack_panel}
+
+
+def panel_height(panel):
+    if panel["kind"] == "lines":
+        return LINES_HEIGHT
+    return 80 + BAR_HEIGHT * len(panel["bars"]) + (24 if panel["kind"] == "stack" else 0)
+
+
+def script(figure):
+    """All that gnuplot is told."""
+    panels = figure["panels"]
+    heights = [panel_height(panel) for panel in panels]
+    total = sum(heights)
+    words = [f"set terminal svg size {WIDTH},{total} dynamic enhanced font 'sans-serif,14' "
+             "linewidth 1", "set encoding utf8", "set termoption noenhanced", "unset key",
+             f"set border 3 lc rgb '{TEXT}'", f"set xlabel tc rgb '{TEXT}'",
+             f"set ylabel tc rgb '{TEXT}'", f"set xtics nomirror tc rgb '{TEXT}'",
+             f"set ytics nomirror tc rgb '{TEXT}'", "set multiplot"]
+    below = total
+    for panel, height in zip(panels, heights):
+        below -= height
+        head = 34 if panel["kind"] == "stack" else 14
+        left, right = (88, 150) if panel["kind"] == "lines" else (150, 150)
+        words += ["unset label", "unset arrow", "unset logscale", "set format '%g'",
+                  f"set lmargin at screen {left / WIDTH:.4f}",
+                  f"set rmargin at screen {1 - right / WIDTH:.4f}",
+                  f"set bmargin at screen {(below + 52) / total:.4f}",
+                  f"set tmargin at screen {(below + height - head) / total:.4f}"]
+        words.append("set grid ytics lc rgb '#80808040' lw 1 lt 1 dt 1"
+                     if panel["kind"] == "lines" else
+                     "unset grid\nset grid xtics lc rgb '#80808040' lw 1 lt 1 dt 1")
+        words += PANELS[panel["kind"]](panel)
+    return "\n".join([*words, "unset multiplot", ""])
+
+
+# ---- SVG -----------------------------------------------------------------------------------
+
+def tidy(svg, name, title):
+    """gnuplot's SVG with names of its own, so that several can stand in one page, and with a
+    title that is read aloud."""
+    svg = re.sub(r'\bid=(["\'])', rf"id=\1{name}-", svg)
+    svg = re.sub(r'href=(["\'])#', rf"href=\1#{name}-", svg)
+    svg = re.sub(r"url\(#", f"url(#{name}-", svg)
+    svg = re.sub(r"<desc>.*?</desc>", "", svg, flags=re.S)
+    escaped = title.replace("&", "&amp;").replace("<", "&lt;")
+    svg = re.sub(r"<title>Gnuplot</title>", f"<title>{escaped}</title>", svg, count=1)
+    return svg.replace("<svg ", '<svg role="img" ', 1)
+
+
+def draw(figure, name, title):
+    """A figure as the text of an SVG file. Needs gnuplot."""
+    done = subprocess.run(["gnuplot"], input=script(figure).encode(), capture_output=True,
+                          timeout=60, check=False)
+    svg = done.stdout.decode()
+    if done.returncode != 0 or "</svg>" not in svg:
+        raise RuntimeError(f"gnuplot could not draw {name}: {done.stderr.decode()[-300:]}")
+    return tidy(svg, name, title)
+
+
+def for_page(svg):
+    """The SVG to be put into HTML: text takes the colour of the page's text."""
+    svg = svg[svg.index("<svg"):]
+    numbers = tuple(int(TEXT[i:i + 2], 16) for i in (1, 3, 5))
+    for spelling in (TEXT, TEXT.lower(), "rgb(%d, %d, %d)" % numbers, "rgb(%d,%d,%d)" % numbers):
+        svg = svg.replace(spelling, "currentColor")
+    return svg

@@ -1,0 +1,501 @@
+"""waiting.py - experiments about who waits for whom: silent-clients, slow-handler, busy-handler,
+idle-herd, fd-cliff, slow-readers.
+
+Does not: exhaust the machine; crowds are bounded and the servers' own limits are met first.
+"""
+import contextlib
+import resource
+import selectors
+import socket
+import time
+
+import measure
+import processes
+
+BLOCKING_WORKERS = 4     # of stage 2 where clients hold workers
+SILENT_SECONDS = 1       # --keepalive: how long a server bears with a silent client
+FD_SETSIZE = 1024
+SMALL_LIMIT = 256        # descriptors, for the cliff that every server has
+SLOW_MS, BUSY_MS = 50, 5
+REPLY_BYTES = 4 << 20
+READ_BYTES_PER_S = 64 << 10
+
+
+# ---- silent-clients ------------------------------------------------------------------------
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+def connect(port):
+    return socket.create_connection(("127.0.0.1", port), 5)
+
+
+def wait_for_answers(clients, seconds):
+    """clients: {socket: when it asked}; {socket: wait in ms} of those that were answered."""
+    waits = {}
+    with selectors.DefaultSelector() as selector:
+        for client in clients:
+            selector.register(client, selectors.EVENT_READ)
+        end = time.monotonic() + seconds
+        while len(waits) < len(clients) and time.monotonic() < end:
+            for key, _ in selector.select(max(0, end - time.monotonic())):
+                client = key.fileobj
+                selector.unregister(client)
+                if client.recv(4096).startswith(b"HTTP/1.1 200 "):
+                    waits[client] = (time.monotonic() - clients[client]) * 1000
+    return waits
+
+
+def predicted_wait_ms(candidate, silent):
+    if candidate.model != "blocking":
+        return 0.0
+    return silent // candidate.workers * SILENT_SECONDS * 1000.0
+
+
+def silent_clients(ctx):
+    """All servers at the same time: whoever waits uses no cpu."""
+    wanted = ctx.some_or_skip("stage1", "stage2", "stage3-select", "stage3-poll", "stage4",
+                              workers=BLOCKING_WORKERS,
+                              more=("--keepalive", str(SILENT_SECONDS)))
+    rows, asked = [], {}
+    with contextlib.ExitStack() as stack:
+        for candidate in wanted:
+            for silent in ctx.p["silent"]:
+                ctx.say(f"{candidate.label}, {silent} silent clients")
+                server = stack.enter_context(ctx.server(candidate))
+                ctx.check(server, "before the silent clients came")
+                for _ in range(silent):
+                    stack.enter_context(connect(server.port))
+                client = stack.enter_context(connect(server.port))
+                client.sendall(REQUEST)
+                asked[client] = time.monotonic()
+                rows.append({"candidate": candidate.key, "label": candidate.label,
+                             "silent_clients": silent, "client": client,
+                             "predicted_ms": predicted_wait_ms(candidate, silent)})
+        ctx.say("waiting for the answers")
+        longest = max(row["predicted_ms"] for row in rows) / 1000 + 3
+        waits = wait_for_answers(asked, longest)
+    for row in rows:
+        row["wait_ms"] = waits.get(row.pop("client"))
+        row["served"] = int(row["wait_ms"] is not None)
+    off = [row for row in rows if row["wait_ms"] is None
+           or abs(row["wait_ms"] - row["predicted_ms"]) > 250]
+    return {"prediction": {
+                "text": (f"A silent client is sent away after {SILENT_SECONDS} s. Who blocks is "
+                         "held by it all that time: a fresh client behind S silent ones waits "
+                         f"⌊S / workers⌋ × {SILENT_SECONDS} s. With S = {ctx.p['silent'][-1]}: "
+                         f"stage 1 {ctx.p['silent'][-1] * SILENT_SECONDS} s, stage 2 with "
+                         f"{BLOCKING_WORKERS} workers "
+                         f"{ctx.p['silent'][-1] // BLOCKING_WORKERS * SILENT_SECONDS} s; stages "
+                         "3 and 4 do not notice."),
+                "value": {"silent_seconds": SILENT_SECONDS,
+                          "stage1_wait_ms": ctx.p["silent"][-1] * SILENT_SECONDS * 1000,
+                          "stage2_wait_ms": ctx.p["silent"][-1] // BLOCKING_WORKERS *
+                          SILENT_SECONDS * 1000, "stage3_wait_ms": 0, "stage4_wait_ms": 0}},
+            "rows": rows, "agrees": not off,
+            "finding": silent_finding(rows, off),
+            "figure": silent_figure(rows)}
+
+
+def ms_text(ms):
+    if ms is None:
+        return "for ever"
+    return f"{ms / 1000:.2f} s" if ms >= 100 else f"{ms:.1f} ms"
+
+
+def silent_finding(rows, off):
+    most = max(row["silent_clients"] for row in rows)
+    told = ", ".join(f"{row['label']} {ms_text(row['wait_ms'])}"
+                     for row in rows if row["silent_clients"] == most)
+    verdict = "as the formula says" if not off else "against the formula for " + ", ".join(
+        f"{row['label']} at {row['silent_clients']} ({ms_text(row['wait_ms'])}, not "
+        f"{ms_text(row['predicted_ms'])})" for row in off[:3])
+    return f"Behind {most} silent clients a fresh one waits: {told}; {verdict}."
+
+
+def by_candidate(rows, x, y, scale=1.0, dashed=False):
+    """Series of a figure: one line for each candidate."""
+    found = {}
+    for row in rows:
+        if row.get(y) is not None:
+            found.setdefault((row["candidate"], row["label"]), []).append(
+                [row[x], row[y] * scale])
+    return [{"key": key, "label": "" if dashed else label, "points": points, "dashed": dashed}
+            for (key, label), points in found.items()]
+
+
+def silent_figure(rows):
+    return {"panels": [{
+        "kind": "lines", "x_label": "silent clients (dashed: predicted)",
+        "y_label": "wait of a fresh client, seconds",
+        "series": by_candidate(rows, "silent_clients", "predicted_ms", 0.001, True)
+        + by_candidate(rows, "silent_clients", "wait_ms", 0.001)}]}
+
+
+# ---- slow-handler and busy-handler ---------------------------------------------------------
+
+def by_workers(ctx):
+    """Stages 1 and 3 as they are, 2 and 4 with more and more workers."""
+    found = ctx.some("stage1", "stage3-select")
+    for workers in ctx.p["workers"]:
+        found += ctx.some("stage2", "stage4", workers=workers)
+    return found
+
+
+def handler_row(ctx, server, load, seconds, predicted):
+    found = load.finish(seconds)
+    row = measure.load_row(found, {"cpu_us": 0, "system_share": None, "voluntary_switches": 0,
+                                   "involuntary_switches": 0}, load.clients)
+    key = server.candidate.key
+    return {"candidate": key, "label": server.candidate.label.split(",")[0],
+            "workers": server.candidate.workers, "predicted_per_s": predicted,
+            **{name: row[name] for name in ("offered_clients", "established_clients", "requests",
+                                            "failed", "socket_errors", "non_2xx", "req_per_s",
+                                            "p50_us", "p99_us")}}
+
+
+def judge(ctx, rows, tolerance):
+    for row in rows:
+        row["measured_to_predicted"] = row["req_per_s"] / row["predicted_per_s"]
+        if row["failed"]:
+            ctx.problem(f"{row['label']}, {row['workers']} workers: {row['failed']} failed")
+    return [row for row in rows if abs(row["measured_to_predicted"] - 1) > tolerance]
+
+
+def handler_result(ctx, rows, off, text, value):
+    most = max(row["workers"] for row in rows)
+    told = "; ".join(f"{row['label']} with {row['workers']} "
+                     f"worker{'s' if row['workers'] > 1 else ''}: {row['req_per_s']:.0f}/s, "
+                     f"predicted {row['predicted_per_s']:.0f}"
+                     for row in rows if row["workers"] in (1, most))
+    verdict = ("The formula holds for every stage." if not off else "Off by more than the "
+               "tolerance: " + ", ".join(f"{row['label']} with {row['workers']}"
+                                         for row in off) + ".")
+    figure = {"panels": [{
+        "kind": "lines", "x_label": "worker processes (dashed: predicted)", "x_log": 2,
+        "y_label": "answers per second", "y_log": 10,
+        "series": by_candidate([row for row in rows if row["candidate"] in ("stage4",)],
+                               "workers", "predicted_per_s", 1, True)
+        + by_candidate(rows, "workers", "req_per_s")}]}
+    return {"prediction": {"text": text, "value": value}, "rows": rows, "agrees": not off,
+            "finding": f"{told}. {verdict}", "figure": figure}
+
+
+def clients_for(candidate):
+    """So many that each worker of stage 4 nearly surely gets some of its own."""
+    return 16 * candidate.workers
+
+
+def slow_handler(ctx):
+    """All at the same time: sleeping uses no cpu."""
+    ctx.need("wrk", "wrk")
+    wanted = by_workers(ctx)
+    rows, loads = [], []
+    with ctx.servers(wanted) as servers:
+        for server in servers:
+            ctx.check(server, "before the load")
+            load = measure.Load(server.port, clients_for(server.candidate), ctx.generator_cpus,
+                                path=f"/sleep?ms={SLOW_MS}")
+            loads.append((server, load))
+        ctx.say("all at the same time")
+        for server, load in loads:
+            rows.append(handler_row(ctx, server, load, ctx.p["handler_seconds"],
+                                    server.candidate.workers * 1000 / SLOW_MS))
+    off = judge(ctx, rows, 0.2)
+    return handler_result(
+        ctx, rows, off,
+        f"A handler that sleeps {SLOW_MS} ms holds its process, whatever the process waits with: "
+        f"answers per second = workers / {SLOW_MS / 1000} s = {1000 // SLOW_MS} for each worker. "
+        "epoll multiplexes clients, not handlers.",
+        {"per_worker_per_s": 1000 / SLOW_MS,
+         "by_workers": {str(n): n * 1000 / SLOW_MS for n in ctx.p["workers"]}})
+
+
+def busy_handler(ctx):
+    """One after the other, on all cpus: here it is the cpus that are shared."""
+    ctx.need("wrk", "wrk")
+    cpus = len(ctx.all_cpus)
+    rows = []
+    for candidate in by_workers(ctx):
+        if candidate.workers > 8 * cpus:
+            continue
+        ctx.say(f"{candidate.label}, {candidate.workers} workers")
+        with ctx.server(candidate, cpus=ctx.all_cpus) as server:
+            ctx.check(server, "before the load")
+            load = measure.Load(server.port, clients_for(candidate), ctx.generator_cpus,
+                                path=f"/burn?ms={BUSY_MS}")
+            rows.append(handler_row(ctx, server, load, ctx.p["handler_seconds"],
+                                    min(candidate.workers, cpus) * 1000 / BUSY_MS))
+    off = judge(ctx, rows, 0.2)
+    return handler_result(
+        ctx, rows, off,
+        f"A handler that computes {BUSY_MS} ms needs a cpu: answers per second = min(workers, "
+        f"cpus) / {BUSY_MS / 1000} s, with {cpus} cpus at most {cpus * 1000 // BUSY_MS}. More "
+        "workers than cpus add nothing. (Servers may use all cpus here; the little that wrk "
+        "needs is taken from them.)",
+        {"per_cpu_per_s": 1000 / BUSY_MS, "cpus": cpus,
+         "by_workers": {str(n): min(n, cpus) * 1000 / BUSY_MS for n in ctx.p["workers"]}})
+
+
+# ---- idle-herd -----------------------------------------------------------------------------
+
+def herd_points(ctx, candidate):
+    """Numbers of idle clients; the loop that does not look at all of them gets more."""
+    if candidate.key.startswith("stage3"):
+        return ctx.p["herd"]
+    return ctx.p["herd"] + ctx.p["herd_loop"]
+
+
+def idle_herd(ctx):
+    """One active client among idle ones. The herd grows by one crowd after the other."""
+    ctx.need("wrk", "wrk")
+    ctx.need_crowd()
+    wanted = ctx.some_or_skip("stage3-select", "stage3-poll", "stage4")
+    rows = []
+    points = sorted({n for candidate in wanted for n in herd_points(ctx, candidate)})
+    with ctx.servers(wanted) as servers, contextlib.ExitStack() as herds:
+        grown = {server: 0 for server in servers}
+        for n in points:
+            for server in servers:
+                if n not in herd_points(ctx, server.candidate):
+                    continue
+                ctx.say(f"{server.candidate.label}, {n} idle clients")
+                if n > grown[server]:
+                    crowd = herds.enter_context(ctx.crowd(server, n - grown[server], "idle"))
+                    if crowd.ready["established"] != n - grown[server]:
+                        ctx.problem(f"{server.candidate.label}: only "
+                                    f"{crowd.ready['established']} of {n - grown[server]} more "
+                                    "idle clients got in")
+                    grown[server] = n
+            for turn in range(ctx.p["rounds"]):
+                for server in servers:
+                    if n in herd_points(ctx, server.candidate):
+                        row = ctx.loaded(server, 1, look=False)
+                        rows.append({"idle_clients": n, "round": turn + 1, **row})
+    rows = merge_herd(rows)
+    return herd_result(ctx, rows)
+
+
+def merge_herd(rows):
+    merged, groups = [], {}
+    for row in rows:
+        groups.setdefault((row["candidate"], row["idle_clients"]), []).append(row)
+    for (key, n), group in groups.items():
+        costs = [row["cpu_us_per_request"] for row in group]
+        shares = [row["system_share"] for row in group if row["system_share"] is not None]
+        cost, share = measure.median(costs), measure.median(shares)
+        merged.append({
+            "candidate": key, "label": group[0]["label"], "idle_clients": n,
+            "connections": n + 1, "rounds": len(group),
+            "requests": sum(row["requests"] for row in group),
+            "failed": sum(row["failed"] for row in group),
+            "req_per_s": measure.median([row["req_per_s"] for row in group]),
+            "cpu_us_per_request": cost, "cpu_us_per_request_min": min(costs),
+            "cpu_us_per_request_max": max(costs), "system_share": share,
+            "system_us_per_request": None if share is None else cost * share,
+            "p50_us": measure.median([row["p50_us"] for row in group])})
+    return merged
+
+
+def cost_at(rows, key, n):
+    return next((row["cpu_us_per_request"] for row in rows
+                 if row["candidate"] == key and row["idle_clients"] == n), None)
+
+
+def herd_result(ctx, rows):
+    """From the costs with no idle client and with few, a straight line to many."""
+    few = ctx.p["herd"][1]
+    text, value, told, agrees = [], {}, [], []
+    for key in dict.fromkeys(row["candidate"] for row in rows):
+        mine = [row for row in rows if row["candidate"] == key]
+        label, many = mine[0]["label"], max(row["idle_clients"] for row in mine)
+        base, near, far = (cost_at(rows, key, n) for n in (0, few, many))
+        if key.startswith("stage3"):
+            slope = max(0.0, (near - base) / few)
+            predicted = base + slope * many
+            text.append(f"{label}: {base:.1f} µs + n × {slope * 1000:.0f} ns (measured at n = 0 "
+                        f"and {few}), at n = {many:,} {predicted:.0f} µs")
+            good = 0.5 <= far / predicted <= 2
+        else:
+            predicted = base
+            text.append(f"{label}: {base:.1f} µs whatever n, also at n = {many:,}")
+            good = far <= 1.5 * predicted
+        value[key] = {"idle_clients": many, "cpu_us_per_request": predicted}
+        told.append(f"{label} {base:.1f} µs alone and {far:.1f} µs ({far / base:.1f} ×) among "
+                    f"{many:,} idle{'' if good else f', against {predicted:.1f} predicted'}")
+        agrees.append(good)
+    figure = {"panels": [
+        {"kind": "lines", "x_log": 10, "y_log": 10, "y_label": "CPU, µs per request",
+         "x_label": "open connections, one of them active",
+         "series": by_candidate(rows, "connections", "cpu_us_per_request")}]}
+    return {"prediction": {"text": "select and poll look at every connection at each wait, so a "
+                           "request costs base + n × slope; epoll is told of the ready ones only. "
+                           + "; ".join(text) + ".", "value": value},
+            "rows": rows, "agrees": all(agrees), "figure": figure,
+            "finding": "A request costs: " + "; ".join(told) + "."}
+
+
+# ---- fd-cliff ------------------------------------------------------------------------------
+
+def cliff_cases(ctx):
+    """(candidate, limit of descriptors or None)."""
+    wide = ctx.some("stage1", "stage2", "stage3-select", "stage3-poll", "stage4",
+                    workers=BLOCKING_WORKERS)
+    small = ctx.some("stage3-poll", "stage4")
+    return [(one, None) for one in wide] + [(one, SMALL_LIMIT) for one in small]
+
+
+def cliff_prediction(candidate, limit, opened, clients, hard_limit):
+    """How many clients are served: what the model lets in, or what the descriptors allow."""
+    if candidate.model == "blocking":
+        return min(clients, candidate.workers)
+    room = (limit or hard_limit) - opened
+    if candidate.key == "stage3-select":
+        room = min(room, FD_SETSIZE - opened)
+    return min(clients, room * candidate.workers)
+
+
+def fd_cliff(ctx):
+    """Many clients ask once and stay. Who is served, refused, or left in the queue?"""
+    ctx.need_crowd()
+    clients, rows = ctx.p["cliff"], []
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    for candidate, limit in cliff_cases(ctx):
+        label = candidate.label + (f", limit {limit}" if limit else "")
+        ctx.say(f"{label}, {clients} clients")
+        with ctx.server(candidate, nofile=limit) as server:
+            ctx.check(server, "before the crowd came")
+            worker = (measure.children(server.pid) or [server.pid])[0]
+            opened = measure.open_descriptors(worker)
+            with ctx.crowd(server, clients, "idle") as crowd:
+                time.sleep(ctx.p["cliff_seconds"])
+                before = measure.tree_usage(server.pid)
+                time.sleep(ctx.p["cliff_seconds"] / 2)
+                idle_cpu = measure.usage_between(before, measure.tree_usage(server.pid))
+                report = crowd.finish()
+            if not server.alive():
+                raise processes.ServerError(f"{label} died: {server.last_words()}")
+            ctx.check(server, "after the crowd left")
+        predicted = cliff_prediction(candidate, limit, opened, clients, hard)
+        rows.append({"candidate": candidate.key, "label": label,
+                     "descriptor_limit": limit or hard, "offered_clients": clients,
+                     "established_clients": report["established"], "served_clients":
+                     report["served"], "refused_clients": report["refused"],
+                     "waiting_clients": max(0, clients - report["served"] - report["refused"]
+                                            - report["connect_failed"]),
+                     "connect_failed": report["connect_failed"],
+                     "predicted_served": predicted,
+                     "cpu_percent_while_full": idle_cpu["cpu_us"] / 1e4 /
+                     (ctx.p["cliff_seconds"] / 2)})
+    if not rows:
+        raise processes.ServerError("no stage was chosen")
+    return cliff_result(clients, rows)
+
+
+def cliff_result(clients, rows):
+    off = [row for row in rows
+           if abs(row["served_clients"] - row["predicted_served"]) > 0.02 * clients]
+    told = ", ".join(f"{row['label']}: {row['served_clients']}"
+                     + (f" ({row['refused_clients']} refused)" if row["refused_clients"] else "")
+                     for row in rows)
+    spin = [row["label"] for row in rows if row["cpu_percent_while_full"] > 20]
+    verdict = ("As predicted" if not off else "Against the prediction for "
+               + ", ".join(f"{row['label']} ({row['predicted_served']})" for row in off))
+    return {"prediction": {
+                "text": ("Who blocks serves one client per process. select(2) has bits for "
+                         f"descriptors below {FD_SETSIZE} only, less those that are open already; "
+                         "poll and epoll go on to the limit of descriptors (shown: the process's "
+                         f"own limit, and one of {SMALL_LIMIT}). Of {clients:,}: "
+                         + ", ".join(f"{row['label']} {row['predicted_served']:,}"
+                                     for row in rows) + "."),
+                "value": {row["label"]: row["predicted_served"] for row in rows}},
+            "rows": rows, "agrees": not off,
+            "finding": f"Of {clients:,} clients were served: {told}. {verdict}"
+                       + (f"; {', '.join(spin)} spins while full." if spin else
+                          "; no server spins while it is full."),
+            "figure": {"panels": [{
+                "kind": "stack", "x_label": f"clients of {clients:,}",
+                "segments": ["served", "refused", "waiting", "no connection"],
+                "bars": [{"label": row["label"], "text": f"{row['served_clients']:,} served",
+                          "values": [row["served_clients"], row["refused_clients"],
+                                     row["waiting_clients"], row["connect_failed"]]}
+                         for row in rows]}]}}
+
+
+# ---- slow-readers --------------------------------------------------------------------------
+
+def slow_readers(ctx):
+    """Clients that ask for much and read slowly: who else waits, and what is held for them."""
+    ctx.need_crowd()
+    readers, p = ctx.p["readers"], ctx.p
+    rows = []
+    for candidate in ctx.some_or_skip("stage1", "stage2", "stage3-select", "stage3-poll",
+                                      "stage4", workers=BLOCKING_WORKERS):
+        if candidate.key == "stage4":
+            candidate = ctx.stage("stage4")
+        ctx.say(f"{candidate.label}, {readers} slow readers")
+        with ctx.server(candidate) as server:
+            ctx.check(server, "before the readers came")
+            alone = measure.probe(server.port, p["probe_seconds"], 2)[0]
+            memory, kernel = measure.private_bytes(server.pid), measure.tcp_memory_bytes()
+            with ctx.crowd(server, readers, "slow-read", path=f"/bytes?n={REPLY_BYTES}",
+                           rate=READ_BYTES_PER_S) as crowd:
+                time.sleep(0.3)
+                waits, lost = measure.probe(server.port, p["probe_seconds"],
+                                            p["deadline_seconds"])
+                held = measure.private_bytes(server.pid) - memory
+                held_kernel = measure.tcp_memory_bytes() - kernel
+                report = crowd.finish()
+            ctx.check(server, "after the readers left")
+        rows.append({"candidate": candidate.key, "label": candidate.label, "readers": readers,
+                     "established_clients": report["established"],
+                     "wait_alone_us": measure.median(alone),
+                     "wait_us": measure.median(waits), "wait_p99_us":
+                     measure.percentile(waits, 99), "probes_answered": len(waits),
+                     "probes_lost": lost, "stopped": not waits,
+                     "process_bytes_per_reader": max(0, held) / readers,
+                     "kernel_bytes_per_reader": max(0, held_kernel) / readers})
+    return readers_result(ctx, rows)
+
+
+def readers_result(ctx, rows):
+    readers = rows[0]["readers"]
+    seconds = REPLY_BYTES / READ_BYTES_PER_S
+    off = [row for row in rows
+           if row["stopped"] != (row["candidate"] in ("stage1", "stage2"))]
+    stopped = [row["label"] for row in rows if row["stopped"]]
+    going = [row for row in rows if not row["stopped"]]
+    told = "; ".join(f"{row['label']} {row['wait_us'] / 1000:.2f} ms (alone "
+                     f"{row['wait_alone_us'] / 1000:.2f})" for row in going)
+    held = "; ".join(f"{row['label']} {row['process_bytes_per_reader'] / 1024:.1f} KiB"
+                     for row in going)
+    finding = ((f"Nobody else was served by {', '.join(stopped)}. " if stopped else "")
+               + (f"A fresh client waits: {told}. " if told else "")
+               + (f"Held in the process for a reader: {held}." if held else "")
+               + (" That is against the prediction for "
+                  + ", ".join(row["label"] for row in off) + "." if off else ""))
+    bars = [{"key": row["candidate"], "label": row["label"],
+             "value": (row["wait_us"] or ctx.p["deadline_seconds"] * 1e6) / 1000,
+             "text": "stopped" if row["stopped"] else f"{row['wait_us'] / 1000:.2f} ms"}
+            for row in rows]
+    memory = [{"label": row["label"],
+               "values": [row["process_bytes_per_reader"] / 1024,
+                          row["kernel_bytes_per_reader"] / 1024],
+               "text": f"{row['process_bytes_per_reader'] / 1024:.1f} + "
+                       f"{row['kernel_bytes_per_reader'] / 1024:.0f} KiB"} for row in rows]
+    return {"prediction": {
+                "text": (f"A reply of {REPLY_BYTES >> 20} MiB read at {READ_BYTES_PER_S >> 10} "
+                         f"KiB/s takes up to {REPLY_BYTES} / {READ_BYTES_PER_S} = {seconds:.0f} "
+                         f"s. Who blocks sleeps in send(2) so long, and {readers} readers hold "
+                         f"all of at most {BLOCKING_WORKERS} workers: nobody else is served. A "
+                         "loop goes on, and since the body is made on the way out a reader "
+                         "costs it no memory beyond the socket's own, in the kernel."),
+                "value": {"blocked_seconds": seconds, "stopped": ["stage1", "stage2"],
+                          "process_bytes_per_reader": 0}},
+            "rows": rows, "agrees": not off, "finding": finding,
+            "figure": {"panels": [
+                {"kind": "bars", "x_label": "wait of a fresh client, ms", "x_log": 10,
+                 "bars": bars},
+                {"kind": "stack", "x_label": "memory per slow reader, KiB",
+                 "segments": ["in the process", "in the kernel's sockets (both ends)"],
+                 "bars": memory}]}}
