@@ -1,6 +1,6 @@
 /* close_listener.c - what is lost when one of two SO_REUSEPORT listeners is closed.
- * Does not: serve; it queues 100 connections, closes one listener in one of three ways, and
- * counts the clients that were reset. socket(7), listen(2). */
+ * Does not: serve; it queues 100 connections, closes one listener in one of three ways,
+ * and counts the clients that were reset. socket(7), listen(2). */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -61,7 +61,8 @@ static int count_resets(const int clients[])
 {
     int resets = 0;
 
-    poll(NULL, 0, SETTLE_MS); /* loopback delivers at once; this is for the reader's peace */
+    poll(NULL, 0,
+         SETTLE_MS); /* loopback delivers at once; this is for the reader's peace */
     for (int i = 0; i < CLIENTS; i++) {
         char byte;
 
@@ -85,11 +86,13 @@ static int lost(enum way way)
     for (int i = 0; i < CLIENTS; i++) {
         clients[i] = socket(AF_INET, SOCK_STREAM, 0);
         must(clients[i] != -1, "socket");
-        must(connect(clients[i], (struct sockaddr *)&address, sizeof(address)) == 0, "connect");
+        must(connect(clients[i], (struct sockaddr *)&address, sizeof(address)) == 0,
+             "connect");
     }
     if (way == HELD_BY_ANOTHER)
         holder = hold();
-    while (way == ACCEPT_FIRST && n < CLIENTS && (accepted[n] = accept(going, NULL, NULL)) != -1)
+    while (way == ACCEPT_FIRST && n < CLIENTS &&
+           (accepted[n] = accept(going, NULL, NULL)) != -1)
         n++;
     close(going);
     resets = count_resets(clients);
@@ -105,8 +108,9 @@ static int lost(enum way way)
 
 int main(void)
 {
-    printf("%d clients wait in the queues of two SO_REUSEPORT listeners; one is closed:\n\n",
-           CLIENTS);
+    printf(
+        "%d clients wait in the queues of two SO_REUSEPORT listeners; one is closed:\n\n",
+        CLIENTS);
     for (enum way way = 0; way < WAYS; way++)
         printf("%3d reset   %s\n", lost(way), descriptions[way]);
     return 0;

@@ -20,6 +20,7 @@
 #include "stats.h"
 #include "status.h"
 #include "stop.h"
+#include "supervisor.h"
 #include "takeover.h"
 
 enum {
@@ -40,7 +41,8 @@ static int find_server(const struct options *opt, pid_t *pid)
 
     if (pidfd == -1) {
         pidfile_path(opt, "", path);
-        die(EXIT_SYSTEM, "not running on port %d (nobody holds %s); see --port and --pid-file",
+        die(EXIT_SYSTEM,
+            "not running on port %d (nobody holds %s); see --port and --pid-file",
             opt->port, path);
     }
     return pidfd;
@@ -53,7 +55,8 @@ static void look_at_board(const struct options *opt)
     pidfile_path(opt, ".board", path);
     if (!stats_look(path))
         die(EXIT_SYSTEM, "cannot look at the scoreboard %s: %s", path,
-            errno == EPROTO ? "it is another version's; restart the server" : strerror(errno));
+            errno == EPROTO ? "it is another version's; restart the server"
+                            : strerror(errno));
 }
 
 static void signal_server(int pidfd, pid_t pid, int sig, int value)
@@ -67,7 +70,8 @@ static void signal_server(int pidfd, pid_t pid, int sig, int value)
         die(EXIT_SYSTEM, "cannot signal pid %d: %s", (int)pid, strerror(errno));
 }
 
-/* Tell the server to end, and wait until it has. A pidfd is readable then: pidfd_open(2). */
+/* Tell the server to end, and wait until it has. A pidfd is readable then:
+ * pidfd_open(2). */
 static void stop_server(const struct options *opt, int pidfd, pid_t pid)
 {
     struct pollfd end = { .fd = pidfd, .events = POLLIN };
@@ -81,7 +85,8 @@ static void stop_server(const struct options *opt, int pidfd, pid_t pid)
         die(EXIT_SYSTEM, "pid %d has not ended; it may be stopped or traced", (int)pid);
 }
 
-/* How long may a reload take? The check, and one stop time-out for all the old workers. */
+/* How long may a reload take? The check, and one stop time-out for all the old
+ * workers. */
 static int64_t reload_bound_ms(const struct options *opt)
 {
     return opt->graceful ? INT64_MAX / 2 : 30000 + 2 * (int64_t)opt->stop_timeout_ms;
@@ -99,9 +104,11 @@ static void reload_server(const struct options *opt, int pidfd, pid_t pid)
     signal_server(pidfd, pid, SIGUSR1, opt->graceful);
     do {
         if (poll(&end, 1, RELOAD_STEP_MS) == 1)
-            die(EXIT_SYSTEM, "the server (pid %d) ended during the reload; see its log", (int)pid);
+            die(EXIT_SYSTEM, "the server (pid %d) ended during the reload; see its log",
+                (int)pid);
         if (stats_get(&board->reloads_failed) > failed)
-            die(EXIT_SYSTEM, "reload failed, the old program goes on: %s", board->reload_error);
+            die(EXIT_SYSTEM, "reload failed, the old program goes on: %s",
+                board->reload_error);
         ended = stats_get(&board->reloads_done);
     } while (ended == done && clock_ms() < until);
     if (ended == done)
@@ -190,7 +197,8 @@ void control_ready(struct options *opt, unsigned features)
 {
     pidfile_path(opt, ".board", board_path);
     if (taken_over) {
-        daemon_ready(opt->log, opt->user); /* the file's name; the descriptors are there */
+        daemon_ready(opt->log,
+                     opt->user); /* the file's name; the descriptors are there */
         return;
     }
     if (pidfile_fd() == -1)
@@ -200,6 +208,8 @@ void control_ready(struct options *opt, unsigned features)
         daemon_become(opt->user, false);
         stop_on_signals(opt->stop_timeout_ms);
         daemon_reopen_on_signal();
+    } else {
+        supervise_signals();
     }
     net_announce(opt);
     daemon_ready(opt->log, opt->user);

@@ -89,7 +89,8 @@ static struct passwd *find_user(const char *user, gid_t *gid)
     struct passwd *pw;
     struct group *gr;
 
-    snprintf(name, sizeof(name), "%.*s", colon ? (int)(colon - user) : (int)strlen(user), user);
+    snprintf(name, sizeof(name), "%.*s", colon ? (int)(colon - user) : (int)strlen(user),
+             user);
     pw = getpwnam(name);
     if (pw == NULL)
         die(EXIT_USAGE, "--user: there is no user '%s'", name);
@@ -123,7 +124,8 @@ void daemon_ready(const char *log, const char *user)
         redirect(log, O_WRONLY | O_CREAT | O_APPEND, STDERR_FILENO);
         redirect(log, O_WRONLY | O_CREAT | O_APPEND, STDOUT_FILENO);
         if (fchown(STDERR_FILENO, uid, gid) == -1)
-            log_line(LOG_WARNING, "%s: %s; it cannot be opened anew", log, strerror(errno));
+            log_line(LOG_WARNING, "%s: %s; it cannot be opened anew", log,
+                     strerror(errno));
     }
     if (caller == -1)
         return;
@@ -180,10 +182,12 @@ void daemon_become(const char *user, int check_only)
         return;
     if (setgroups(1, &gid) == -1 || setresgid(gid, gid, gid) == -1 ||
         setresuid(pw->pw_uid, pw->pw_uid, pw->pw_uid) == -1)
-        die(EXIT_SYSTEM, "--user: cannot become %s: %s; only root may", user, strerror(errno));
-    if (getresuid(&real, &effective, &saved) == -1 || getresgid(&rgid, &egid, &sgid) == -1 ||
-        real != pw->pw_uid || effective != pw->pw_uid || saved != pw->pw_uid || rgid != gid ||
-        egid != gid || sgid != gid || (pw->pw_uid != 0 && setuid(0) == 0))
+        die(EXIT_SYSTEM, "--user: cannot become %s: %s; only root may", user,
+            strerror(errno));
+    if (getresuid(&real, &effective, &saved) == -1 ||
+        getresgid(&rgid, &egid, &sgid) == -1 || real != pw->pw_uid ||
+        effective != pw->pw_uid || saved != pw->pw_uid || rgid != gid || egid != gid ||
+        sgid != gid || (pw->pw_uid != 0 && setuid(0) == 0))
         die(EXIT_SYSTEM, "--user: still not %s after setresuid(2)", user);
 }
 
@@ -208,7 +212,8 @@ void daemon_notify(const char *state)
     clock_gettime(CLOCK_MONOTONIC, &now);
     snprintf(message, sizeof(message), "%s\nMAINPID=%d\nMONOTONIC_USEC=%lld", state,
              (int)getpid(), now.tv_sec * 1000000LL + now.tv_nsec / 1000);
-    if (sendto(fd, message, strlen(message), MSG_NOSIGNAL, (struct sockaddr *)&address, len) == -1)
+    if (sendto(fd, message, strlen(message), MSG_NOSIGNAL, (struct sockaddr *)&address,
+               len) == -1)
         log_line(LOG_WARNING, "sd_notify: %s", strerror(errno));
     close(fd);
 }

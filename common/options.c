@@ -4,8 +4,10 @@
 
 #include <argp.h>
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -16,57 +18,89 @@
 const char *argp_program_version = "network server evolution 1.0";
 
 enum {
-    KEY_MAX_BODY = 256, KEY_MULTIPLEXER, KEY_ACCEPT, KEY_TRIGGER, KEY_STOP_TIMEOUT,
-    KEY_MAX_REQUESTS, KEY_PID_FILE, KEY_LOG, KEY_USER, KEY_LIMIT_NOFILE, KEY_WATCH, KEY_JSON,
+    KEY_MAX_BODY = 256,
+    KEY_MULTIPLEXER,
+    KEY_ACCEPT,
+    KEY_TRIGGER,
+    KEY_STOP_TIMEOUT,
+    KEY_MAX_REQUESTS,
+    KEY_PID_FILE,
+    KEY_LOG,
+    KEY_USER,
+    KEY_LIMIT_NOFILE,
+    KEY_WATCH,
+    KEY_JSON,
     KEY_CHECK,
 };
 
 enum { MAX_BODY_LIMIT = 1 << 30, MAX_SECONDS = 86400 };
-
 
 /* The options in the order of --help; features: who has them, 0: all. */
 static const struct {
     struct argp_option option;
     unsigned features;
 } table[] = {
-    { { "address", 'a', "ADDRESS", 0, "IPv4 or IPv6 literal to listen on (127.0.0.1)", 1 }, 0 },
+    { { "address", 'a', "ADDRESS", 0, "IPv4 or IPv6 literal to listen on (127.0.0.1)",
+        1 },
+      0 },
     { { "port", 'p', "PORT", 0, "port to listen on; 0 picks a free one (8080)", 1 }, 0 },
-    { { "workers", 'w', "N", 0, "worker processes (one per online cpu)", 1 }, OPTIONS_WORKERS },
-    { { "backlog", 'b', "N", 0, "connections the kernel queues for accept (4096)", 1 }, 0 },
+    { { "workers", 'w', "N", 0, "worker processes (one per online cpu)", 1 },
+      OPTIONS_WORKERS },
+    { { "backlog", 'b', "N", 0, "connections the kernel queues for accept (4096)", 1 },
+      0 },
     { { "max-connections", 'c', "N", 0,
-        "open connections per process (as many as there are descriptors)", 1 }, 0 },
+        "open connections per process (as many as there are descriptors)", 1 },
+      0 },
     { { "keepalive", 'k', "SECONDS", 0,
-        "close connections idle for so long; 0 closes after each answer (60)", 2 }, 0 },
+        "close connections idle for so long; 0 closes after each answer (60)", 2 },
+      0 },
     { { "request-timeout", 't', "SECONDS", 0,
-        "longest time for a request to arrive, or for a reply to make progress (10)", 2 }, 0 },
+        "longest time for a request to arrive, or for a reply to make progress (10)", 2 },
+      0 },
     { { "max-body", KEY_MAX_BODY, "BYTES", 0, "longest request body (1048576)", 2 }, 0 },
-    { { "multiplexer", KEY_MULTIPLEXER, "NAME", 0, "wait with select or poll (select)", 3 },
+    { { "multiplexer", KEY_MULTIPLEXER, "NAME", 0, "wait with select or poll (select)",
+        3 },
       OPTIONS_MULTIPLEXER },
     { { "accept", KEY_ACCEPT, "MODE", 0,
-        "reuseport: a listener per worker; shared: one listener, all are woken; exclusive: one "
-        "listener, EPOLLEXCLUSIVE (reuseport)", 3 }, OPTIONS_EPOLL },
-    { { "trigger", KEY_TRIGGER, "MODE", 0, "level- or edge-triggered epoll: level, edge (level)",
-        3 }, OPTIONS_EPOLL },
+        "reuseport: a listener per worker; shared: one listener, all are woken; "
+        "exclusive: one "
+        "listener, EPOLLEXCLUSIVE (reuseport)",
+        3 },
+      OPTIONS_EPOLL },
+    { { "trigger", KEY_TRIGGER, "MODE", 0,
+        "level- or edge-triggered epoll: level, edge (level)", 3 },
+      OPTIONS_EPOLL },
     { { "daemon", 'd', NULL, 0, "go to the background once the server listens", 5 }, 0 },
     { { "graceful", 'g', NULL, 0,
-        "stop, restart, reload: wait for connections to end, without a bound", 5 }, 0 },
+        "stop, restart, reload: wait for connections to end, without a bound", 5 },
+      0 },
     { { "stop-timeout", KEY_STOP_TIMEOUT, "SECONDS", 0,
-        "time for requests in flight when a server or worker ends (2)", 5 }, 0 },
+        "time for requests in flight when a server or worker ends (2)", 5 },
+      0 },
     { { "max-requests", KEY_MAX_REQUESTS, "N", 0,
-        "replace a worker after about N requests; 0: never (0)", 5 }, OPTIONS_MASTER },
+        "replace a worker after about N requests; 0: never (0)", 5 },
+      OPTIONS_MASTER },
     { { "watch", KEY_WATCH, NULL, 0,
-        "start: reload when the program file changes; status: again each second", 5 }, 0 },
+        "start: reload when the program file changes; status: again each second", 5 },
+      0 },
     { { "json", KEY_JSON, NULL, 0, "status, connections: print JSON", 5 }, 0 },
     { { "pid-file", KEY_PID_FILE, "FILE", 0,
-        "where a running server is found (by stage and port, in $XDG_RUNTIME_DIR, /run or /tmp)",
-        5 }, 0 },
-    { { "log", KEY_LOG, "FILE", 0, "append the log to FILE; SIGUSR2 opens it anew", 5 }, 0 },
+        "where a running server is found (by stage and port, in $XDG_RUNTIME_DIR, /run "
+        "or /tmp)",
+        5 },
+      0 },
+    { { "log", KEY_LOG, "FILE", 0, "append the log to FILE; SIGUSR2 opens it anew", 5 },
+      0 },
     { { "user", KEY_USER, "NAME[:GROUP]", 0, "serve as this user", 5 }, 0 },
     { { "limit-nofile", KEY_LIMIT_NOFILE, "N", 0,
-        "descriptors per process (the hard limit)", 5 }, 0 },
-    { { "check", KEY_CHECK, NULL, 0, "only say whether this program would start", 5 }, 0 },
+        "descriptors per process (the hard limit)", 5 },
+      0 },
+    { { "check", KEY_CHECK, NULL, 0, "only say whether this program would start", 5 },
+      0 },
     { { "verbose", 'v', NULL, 0, "log every connection", 4 }, 0 },
     { { "quiet", 'q', NULL, 0, "log errors only", 4 }, 0 },
+    { { "help", '?', NULL, 0, "print this", -1 }, 0 },
+    { { "version", 'V', NULL, 0, "print the version", -1 }, 0 },
 };
 enum { TABLE = sizeof(table) / sizeof(table[0]) };
 
@@ -77,21 +111,20 @@ static long number(const char *option, const char *arg, long min, long max)
 
     errno = 0;
     n = strtol(arg, &end, 10);
-    if (end == arg || *end != '\0' || errno != 0 || n < min || n > max || *arg == ' ')
-        die(EXIT_USAGE, "--%s: '%s' is not a number from %ld to %ld", option, arg, min, max);
+    if (end == arg || *end != '\0' || errno != 0 || n < min || n > max ||
+        isspace((unsigned char)*arg))
+        die(EXIT_USAGE, "--%s: '%s' is not a number from %ld to %ld", option, arg, min,
+            max);
     return n;
 }
 
 static int choice(const char *option, const char *arg, const char *const names[], int n)
 {
-    char list[64] = "";
-
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++)
         if (strcmp(arg, names[i]) == 0)
             return i;
-        strcat(strcat(list, i > 0 ? ", " : ""), names[i]); /* names are few and short */
-    }
-    die(EXIT_USAGE, "--%s: '%s' is none of: %s", option, arg, list);
+    die(EXIT_USAGE, "--%s: '%s' is none of: %s, %s%s%s", option, arg, names[0], names[1],
+        n > 2 ? ", " : "", n > 2 ? names[2] : "");
 }
 
 static const char *address(const char *arg)
@@ -99,8 +132,8 @@ static const char *address(const char *arg)
     struct in6_addr any;
 
     if (inet_pton(AF_INET, arg, &any) != 1 && inet_pton(AF_INET6, arg, &any) != 1)
-        die(EXIT_USAGE, "--address: '%s' is not an IPv4 or IPv6 literal, such as 127.0.0.1",
-            arg);
+        die(EXIT_USAGE,
+            "--address: '%s' is not an IPv4 or IPv6 literal, such as 127.0.0.1", arg);
     return arg;
 }
 
@@ -138,7 +171,8 @@ static const char *absolute(const char *name)
     if (start == NULL) {
         start = getcwd(cwd, sizeof(cwd));
         if (start == NULL || setenv(OPTIONS_CWD, start, 1) == -1)
-            die(EXIT_SYSTEM, "getcwd: %s; give '%s' as an absolute name", strerror(errno), name);
+            die(EXIT_SYSTEM, "getcwd: %s; give '%s' as an absolute name", strerror(errno),
+                name);
     }
     if (asprintf(&path, "%s/%s", start, name) == -1)
         die(EXIT_SYSTEM, "no memory");
@@ -215,6 +249,13 @@ static error_t parse_process(int key, char *arg, struct options *opt)
     }
 }
 
+_Noreturn static void print_help(const struct argp *argp)
+{
+    argp_help(argp, stdout, ARGP_HELP_SHORT_USAGE | ARGP_HELP_LONG | ARGP_HELP_DOC,
+              program_invocation_short_name);
+    exit(EXIT_SUCCESS);
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct options *opt = state->input;
@@ -239,7 +280,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         opt->keepalive_ms = (int)number("keepalive", arg, 0, MAX_SECONDS) * 1000;
         return 0;
     case 't':
-        opt->request_timeout_ms = (int)number("request-timeout", arg, 1, MAX_SECONDS) * 1000;
+        opt->request_timeout_ms =
+            (int)number("request-timeout", arg, 1, MAX_SECONDS) * 1000;
         return 0;
     case KEY_MAX_BODY:
         opt->max_body = (size_t)number("max-body", arg, 0, MAX_BODY_LIMIT);
@@ -250,15 +292,21 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case 'q':
         log_level = LOG_ERROR;
         return 0;
+    case '?':
+        print_help(state->root_argp);
     case ARGP_KEY_ARG:
         parse_verb(arg, opt);
         return 0;
+    case 'V':
+        puts(argp_program_version);
+        exit(EXIT_SUCCESS);
     default:
         return parse_process(key, arg, opt);
     }
 }
 
-/* More clients than the customary 1024 descriptors: as many as the administrator allows. */
+/* More clients than the customary 1024 descriptors: as many as the administrator
+ * allows. */
 static void set_descriptor_limit(long wanted)
 {
     struct rlimit limit;
@@ -269,7 +317,8 @@ static void set_descriptor_limit(long wanted)
         limit.rlim_max = (rlim_t)wanted;
     limit.rlim_cur = wanted > 0 ? (rlim_t)wanted : limit.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &limit) == -1)
-        die(EXIT_SYSTEM, "--limit-nofile %ld: %s; the hard limit is raised by root or ulimit -Hn",
+        die(EXIT_SYSTEM,
+            "--limit-nofile %ld: %s; the hard limit is raised by root or ulimit -Hn",
             wanted, strerror(errno));
 }
 
@@ -285,10 +334,12 @@ int options_max_fds(void)
 struct options options_parse(int argc, char **argv, unsigned features)
 {
     static struct argp_option offered[TABLE + 1];
-    struct argp argp = { .options = offered, .parser = parse,
-                         .args_doc = features & OPTIONS_MASTER
-                                         ? "[start|stop|restart|reload|status|connections]"
-                                         : "[start|stop|status]",
+    struct argp argp = { .options = offered,
+                         .parser = parse,
+                         .args_doc =
+                             features & OPTIONS_MASTER
+                                 ? "[start|stop|restart|reload|status|connections]"
+                                 : "[start|stop|status]",
                          .doc = "Serve one small web application; see README.md." };
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     struct options opt = { .name = program_invocation_short_name,
@@ -311,8 +362,9 @@ struct options options_parse(int argc, char **argv, unsigned features)
     for (int i = 0; i < TABLE; i++)
         if (table[i].features == 0 || table[i].features & features)
             offered[n++] = table[i].option;
-    /* Without ARGP_NO_ERRS argp spreads an error over two lines. */
-    if (argp_parse(&argp, argc, argv, ARGP_NO_ERRS, &index, &opt) != 0)
+    /* Without ARGP_NO_ERRS argp spreads an error over two lines; with it, it prints no
+     * help. */
+    if (argp_parse(&argp, argc, argv, ARGP_NO_ERRS | ARGP_NO_HELP, &index, &opt) != 0)
         die(EXIT_USAGE, "'%s' is unknown or lacks its value; see --help",
             argv[index - 1 > 0 ? index - 1 : 1]);
     set_descriptor_limit(opt.limit_nofile);

@@ -43,18 +43,18 @@ struct options {
                              * time without progress while a reply is sent */
     size_t max_body;        /* bytes */
     enum verb verb;
-    bool daemon;            /* go to the background */
-    bool graceful;          /* stop, restart, reload: wait for connections without a bound */
-    bool check;             /* only say whether this program would start */
-    bool watch;             /* start: reload when the program file changes; status: repeat */
-    bool json;              /* status, connections */
-    int stop_timeout_ms;    /* for requests in flight, after SIGTERM or in a replaced worker */
-    int max_requests;       /* a worker is replaced after about so many; 0: never */
-    long limit_nofile;      /* RLIMIT_NOFILE; 0: the hard limit */
-    const char *pid_file;   /* absolute; NULL: the default place */
-    const char *log;        /* file for stdout and stderr; absolute; NULL: none */
-    const char *user;       /* NAME[:GROUP] to become; NULL: stay; borrowed */
-    char **argv;            /* borrowed: what a reload starts again */
+    bool daemon;         /* go to the background */
+    bool graceful;       /* stop, restart, reload: wait for connections without a bound */
+    bool check;          /* only say whether this program would start */
+    bool watch;          /* start: reload when the program file changes; status: repeat */
+    bool json;           /* status, connections */
+    int stop_timeout_ms; /* for requests in flight, after SIGTERM or in a replaced worker */
+    int max_requests;    /* a worker is replaced after about so many; 0: never */
+    long limit_nofile;   /* RLIMIT_NOFILE; 0: the hard limit */
+    const char *pid_file; /* absolute; NULL: the default place */
+    const char *log;      /* file for stdout and stderr; absolute; NULL: none */
+    const char *user;     /* NAME[:GROUP] to become; NULL: stay; borrowed */
+    char **argv;          /* borrowed: what a reload starts again */
     enum multiplexer multiplexer;
     enum accept_mode accept;
     enum trigger trigger;
@@ -65,7 +65,8 @@ struct options {
  * --help and --version print to stdout and exit 0. */
 struct options options_parse(int argc, char **argv, unsigned features);
 
-/* How many descriptors this process may have open: RLIMIT_NOFILE, but at most a million. */
+/* How many descriptors this process may have open: RLIMIT_NOFILE, but at most a
+ * million. */
 int options_max_fds(void);
 
 #endif

@@ -37,11 +37,12 @@ void pidfile_path(const struct options *opt, const char *suffix, char *path)
     else
         len = snprintf(path, PIDFILE_PATH_MAX, "%s%s", opt->pid_file, suffix);
     if (len >= PIDFILE_PATH_MAX)
-        die(EXIT_USAGE, "the name of the pid file is longer than %d bytes", PIDFILE_PATH_MAX - 1);
+        die(EXIT_USAGE, "the name of the pid file is longer than %d bytes",
+            PIDFILE_PATH_MAX - 1);
 }
 
-/* When did the process start? Field 22 of /proc/PID/stat, in ticks since boot: a later process
- * with the same pid has another one. 0: there is no such process. */
+/* When did the process start? Field 22 of /proc/PID/stat, in ticks since boot: a later
+ * process with the same pid has another one. 0: there is no such process. */
 static unsigned long long start_ticks(pid_t pid)
 {
     unsigned long long ticks = 0;
@@ -87,15 +88,16 @@ static pid_t read_pid(int fd)
 static void write_pid(const char *path)
 {
     char line[64];
-    int len = snprintf(line, sizeof(line), "%d\n%llu\n", (int)getpid(), start_ticks(getpid()));
+    int len =
+        snprintf(line, sizeof(line), "%d\n%llu\n", (int)getpid(), start_ticks(getpid()));
 
     if (ftruncate(locked, 0) == -1 || pwrite(locked, line, (size_t)len, 0) != len)
-        die(EXIT_SYSTEM, "cannot write the pid file %s: %s; choose another --pid-file", path,
-            strerror(errno));
+        die(EXIT_SYSTEM, "cannot write the pid file %s: %s; choose another --pid-file",
+            path, strerror(errno));
 }
 
-/* Is the file behind fd still the one of that name? Its last owner may have removed it between
- * our open(2) and our flock(2). */
+/* Is the file behind fd still the one of that name? Its last owner may have removed it
+ * between our open(2) and our flock(2). */
 static bool still_named(int fd, const char *path)
 {
     struct stat open_file, named;
@@ -112,11 +114,13 @@ void pidfile_lock(const struct options *opt)
     for (;;) {
         locked = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
         if (locked == -1)
-            die(EXIT_SYSTEM, "cannot make the pid file %s: %s; choose another --pid-file", path,
-                strerror(errno));
+            die(EXIT_SYSTEM, "cannot make the pid file %s: %s; choose another --pid-file",
+                path, strerror(errno));
         if (flock(locked, LOCK_EX | LOCK_NB) == -1)
-            die(EXIT_SYSTEM, "%s is running already, as pid %d (%s); stop it first, or choose "
-                "another --port", opt->name, (int)read_pid(locked), path);
+            die(EXIT_SYSTEM,
+                "%s is running already, as pid %d (%s); stop it first, or choose "
+                "another --port",
+                opt->name, (int)read_pid(locked), path);
         if (still_named(locked, path))
             break;
         close(locked);

@@ -9,14 +9,14 @@
 
 enum { PIDFILE_PATH_MAX = 512 };
 
-/* The file's absolute name for opt->port: opt->pid_file, or NAME-PORT.pid in $XDG_RUNTIME_DIR,
- * in /run if that is writable, else in /tmp. suffix: put behind it; "" for the file itself.
- * path has room for PIDFILE_PATH_MAX bytes. */
+/* The file's absolute name for opt->port: opt->pid_file, or NAME-PORT.pid in
+ * $XDG_RUNTIME_DIR, in /run if that is writable, else in /tmp. suffix: put behind it; ""
+ * for the file itself. path has room for PIDFILE_PATH_MAX bytes. */
 void pidfile_path(const struct options *opt, const char *suffix, char *path);
 
-/* Create the file, lock it for the life of this process, write the pid. Somebody holds it, or
- * it cannot be made: die(), saying who or why. A file without a holder is taken over. Forked
- * children must call pidfile_forget(). */
+/* Create the file, lock it for the life of this process, write the pid. Somebody holds
+ * it, or it cannot be made: die(), saying who or why. A file without a holder is taken
+ * over. Forked children must call pidfile_forget(). */
 void pidfile_lock(const struct options *opt);
 
 /* In a worker: the lock is the master's alone. */
@@ -29,9 +29,10 @@ void pidfile_remove(void);
 int pidfile_fd(void);
 void pidfile_inherit(const struct options *opt, int fd);
 
-/* A pidfd (pidfd_open(2)) of the server that holds the file, and its pid; -1: there is none.
- * The lock is looked at again after the pidfd is open, and the time at which the process
- * started is compared, so it is never that of a later process with the same pid. */
+/* A pidfd (pidfd_open(2)) of the server that holds the file, and its pid; -1: there is
+ * none. The lock is looked at again after the pidfd is open, and the time at which the
+ * process started is compared, so it is never that of a later process with the same
+ * pid. */
 int pidfile_holder(const struct options *opt, pid_t *pid);
 
 #endif

@@ -27,8 +27,8 @@ static int own_slot;
 struct stats *stats = &private_cell;
 struct board *board;
 
-/* The records of a cell's connections lie behind the head. The file is sparse: an fd that was
- * never open costs nothing. */
+/* The records of a cell's connections lie behind the head. The file is sparse: an fd that
+ * was never open costs nothing. */
 static size_t board_size(uint32_t slots)
 {
     return sizeof(struct board) + 2 * (size_t)slots * CELL_CONNS_SIZE;

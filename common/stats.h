@@ -1,7 +1,9 @@
-/* stats.h - the scoreboard: one cell a worker, in memory that all processes of a server share,
- * and that commands such as `status` look into: it answers even when the server hangs.
- * Does not: lock. A cell has one writer, its worker; pid, state and what concerns the slot are
- * the master's between two workers. Cells outlive their worker, so counters survive a crash. */
+/* stats.h - the scoreboard: one cell a worker, in memory that all processes of a server
+ * share, and that commands such as `status` look into: it answers even when the server
+ * hangs.
+ * Does not: lock. A cell has one writer, its worker; pid, state and what concerns the
+ * slot are the master's between two workers. Cells outlive their worker, so counters
+ * survive a crash. */
 #ifndef STATS_H
 #define STATS_H
 
@@ -14,8 +16,9 @@
 #include "options.h"
 
 enum {
-    BOARD_LAYOUT = 1,      /* a server with another layout cannot take over by reload */
-    BOARD_CONNS = 16384,   /* connections per cell that `connections` can tell about, by fd */
+    BOARD_LAYOUT = 1, /* a server with another layout cannot take over by reload */
+    BOARD_CONNS =
+        16384, /* connections per cell that `connections` can tell about, by fd */
 };
 
 enum worker_state { WORKER_NONE, WORKER_STARTING, WORKER_READY, WORKER_LEAVING };
@@ -24,16 +27,17 @@ struct stats {
     _Alignas(128) _Atomic uint64_t pid; /* 0: nobody */
     _Atomic uint64_t state;             /* enum worker_state */
     _Atomic uint64_t started_ms;        /* clock_ms() when this worker started */
-    _Atomic uint64_t busy_since_ms;     /* clock_ms() when the present batch began; 0: waiting */
-    _Atomic uint64_t restarts;          /* how often a worker in this cell was replaced */
-    _Atomic uint64_t exit_status;       /* of the last one, as wait(2) tells it */
-    _Atomic uint64_t accepted;          /* connections ever */
-    _Atomic uint64_t connections;       /* open now */
-    _Atomic uint64_t requests;          /* answered by the application */
-    _Atomic uint64_t requests_before;   /* of them, by this worker's predecessors */
-    _Atomic uint64_t refused;           /* requests answered with an error by the server itself */
-    _Atomic uint64_t timeouts;          /* connections ended by a deadline */
-    _Atomic uint64_t send_failures;     /* send(2) failed: the peer was gone */
+    _Atomic uint64_t
+        busy_since_ms;         /* clock_ms() when the present batch began; 0: waiting */
+    _Atomic uint64_t restarts; /* how often a worker in this cell was replaced */
+    _Atomic uint64_t exit_status;     /* of the last one, as wait(2) tells it */
+    _Atomic uint64_t accepted;        /* connections ever */
+    _Atomic uint64_t connections;     /* open now */
+    _Atomic uint64_t requests;        /* answered by the application */
+    _Atomic uint64_t requests_before; /* of them, by this worker's predecessors */
+    _Atomic uint64_t refused;  /* requests answered with an error by the server itself */
+    _Atomic uint64_t timeouts; /* connections ended by a deadline */
+    _Atomic uint64_t send_failures; /* send(2) failed: the peer was gone */
     _Atomic uint64_t bytes_in;
     _Atomic uint64_t bytes_out;
 };
@@ -56,10 +60,12 @@ struct board {
     char address[64];
     int32_t port;
     int32_t master;
-    int64_t started_at; /* time(2) when the server was started; reloads do not change it */
+    int64_t
+        started_at; /* time(2) when the server was started; reloads do not change it */
     _Atomic uint64_t reloads_begun, reloads_done, reloads_failed;
     char reload_error[256]; /* why the last one failed */
-    /* Two cells a slot: a worker and the one that it replaces work side by side for a while. */
+    /* Two cells a slot: a worker and the one that it replaces work side by side for a
+     * while. */
     struct stats cells[2 * MAX_WORKERS];
 };
 
@@ -67,8 +73,9 @@ struct board {
 extern struct stats *stats;
 extern struct board *board;
 
-/* Before any fork: make a board in a file of that name, readable by all, for a server that
- * listens where `opt` says. Failure: die(). path: NULL: without a name. mmap(2), MAP_SHARED. */
+/* Before any fork: make a board in a file of that name, readable by all, for a server
+ * that listens where `opt` says. Failure: die(). path: NULL: without a name. mmap(2),
+ * MAP_SHARED. */
 void stats_setup(const struct options *opt, const char *path);
 
 /* The same for the program that a reload has started: the board is there, behind fd. */
@@ -77,8 +84,8 @@ void stats_inherit(int fd);
 /* The board's file, to hand on to a new program. */
 int stats_fd(void);
 
-/* Look at another server's board. False: there is none, or it is of another make; errno is
- * EPROTO then. The mapping is never undone. */
+/* Look at another server's board. False: there is none, or it is of another make; errno
+ * is EPROTO then. The mapping is never undone. */
 bool stats_look(const char *path);
 
 struct stats *stats_cell(int slot, int side);

@@ -1,5 +1,6 @@
 /* status.c - see status.h.
- * Does not: keep anything between two looks; rates are averages since a worker's start. */
+ * Does not: keep anything between two looks; rates are averages since a worker's
+ * start. */
 #include "status.h"
 
 #include <arpa/inet.h>
@@ -17,7 +18,7 @@
 
 enum { SIDES = 2 };
 
-/* --- status ------------------------------------------------------------------------------ */
+/* --- status ------------------------------------------------------------------------- */
 
 /* Resident memory in KiB; 0: unknown. proc(5), statm. */
 static long resident_kib(pid_t pid)
@@ -71,12 +72,13 @@ static void status_json(void)
 {
     const char *comma = "\n";
 
-    printf("{\"stage\":\"%s\",\"version\":\"%s\",\"pid\":%d,\"address\":\"%s\",\"port\":%d,"
-           "\"started_at\":%lld,\"uptime_s\":%lld,\"reloads\":%lu,\"reloads_failed\":%lu,",
-           board->stage, board->version, board->master, board->address, board->port,
-           (long long)board->started_at, (long long)(time(NULL) - board->started_at),
-           (unsigned long)stats_get(&board->reloads_done),
-           (unsigned long)stats_get(&board->reloads_failed));
+    printf(
+        "{\"stage\":\"%s\",\"version\":\"%s\",\"pid\":%d,\"address\":\"%s\",\"port\":%d,"
+        "\"started_at\":%lld,\"uptime_s\":%lld,\"reloads\":%lu,\"reloads_failed\":%lu,",
+        board->stage, board->version, board->master, board->address, board->port,
+        (long long)board->started_at, (long long)(time(NULL) - board->started_at),
+        (unsigned long)stats_get(&board->reloads_done),
+        (unsigned long)stats_get(&board->reloads_failed));
     print_load("\"load\":[%.2f,%.2f,%.2f],");
     fputs("\"workers\":[", stdout);
     for (uint32_t i = 0; i < SIDES * board->slots; i++) {
@@ -87,8 +89,10 @@ static void status_json(void)
         if (pid == 0 && (i % SIDES || stats_get(&board->cells[i + 1].pid)))
             continue;
         printf("%s{\"worker\":%u,\"pid\":%d,\"state\":\"%s\",\"memory_kib\":%ld,"
-               "\"listening\":\"%s:%d\",\"connections\":%lu,\"accepted\":%lu,\"requests\":%lu,"
-               "\"requests_per_s\":%.1f,\"send_failures\":%lu,\"timers\":%lu,\"timeouts\":%lu,"
+               "\"listening\":\"%s:%d\",\"connections\":%lu,\"accepted\":%lu,"
+               "\"requests\":%lu,"
+               "\"requests_per_s\":%.1f,\"send_failures\":%lu,\"timers\":%lu,"
+               "\"timeouts\":%lu,"
                "\"restarts\":%lu,\"last_exit_status\":%lu}",
                comma, i / SIDES, (int)pid, state_of(cell, state, sizeof(state)),
                resident_kib(pid), board->address, board->port,
@@ -132,14 +136,17 @@ void status_print(const struct options *opt)
         return;
     }
     strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", localtime(&started));
-    printf("%s (%s)\nlistening on %s:%d, pid %d, %u workers\nstarted %s, up %ldd %02ld:%02ld:%02ld,",
-           board->stage, board->version, board->address, board->port, board->master, board->slots,
-           when, up / 86400, up / 3600 % 24, up / 60 % 60, up % 60);
+    printf("%s (%s)\nlistening on %s:%d, pid %d, %u workers\nstarted %s, up %ldd "
+           "%02ld:%02ld:%02ld,",
+           board->stage, board->version, board->address, board->port, board->master,
+           board->slots, when, up / 86400, up / 3600 % 24, up / 60 % 60, up % 60);
     print_load(" load %.2f %.2f %.2f");
-    printf("\nreloads %lu, failed %lu\n\n", (unsigned long)stats_get(&board->reloads_done),
+    printf("\nreloads %lu, failed %lu\n\n",
+           (unsigned long)stats_get(&board->reloads_done),
            (unsigned long)stats_get(&board->reloads_failed));
-    printf("%3s %7s %7s %5s %9s %7s %5s %6s %4s %4s %6s %s\n", "#", "pid", "memory", "conns",
-           "requests", "req/s", "sfail", "timers", "t/o", "rest", "exit", "state");
+    printf("%3s %7s %7s %5s %9s %7s %5s %6s %4s %4s %6s %s\n", "#", "pid", "memory",
+           "conns", "requests", "req/s", "sfail", "timers", "t/o", "rest", "exit",
+           "state");
     for (uint32_t i = 0; i < SIDES * board->slots; i++) {
         const struct stats *cell = &board->cells[i];
 
@@ -150,7 +157,7 @@ void status_print(const struct options *opt)
     }
 }
 
-/* --- connections ------------------------------------------------------------------------- */
+/* --- connections -------------------------------------------------------------------- */
 
 /* A line of /proc/net/tcp or tcp6; proc(5). */
 struct kernel_conn {
@@ -193,11 +200,14 @@ static void read_kernel_conns(const char *path, int protocol)
         struct kernel_conn one = { .protocol = protocol };
         void *grown;
 
-        if (sscanf(line, " %*d: %63s %63s %x %x:%x %*s %*s %*s %*s %lu", local, peer, &one.state,
-                   &one.send_q, &one.recv_q, &one.inode) != 6 || one.inode == 0)
+        if (sscanf(line, " %*d: %63s %63s %x %x:%x %*s %*s %*s %*s %lu", local, peer,
+                   &one.state, &one.send_q, &one.recv_q, &one.inode) != 6 ||
+            one.inode == 0)
             continue;
-        if ((kernel_conns_len & (kernel_conns_len + 1)) == 0) { /* double it, now and then */
-            grown = realloc(kernel_conns, 2 * (kernel_conns_len + 1) * sizeof(*kernel_conns));
+        if ((kernel_conns_len & (kernel_conns_len + 1)) ==
+            0) { /* double it, now and then */
+            grown =
+                realloc(kernel_conns, 2 * (kernel_conns_len + 1) * sizeof(*kernel_conns));
             if (grown == NULL)
                 break;
             kernel_conns = grown;
@@ -220,9 +230,9 @@ static int by_inode(const void *a, const void *b)
 
 static const char *tcp_state(unsigned state)
 {
-    static const char *const names[] = { "?",        "ESTAB",      "SYN-SENT", "SYN-RECV",
-                                         "FIN-W-1",  "FIN-W-2",    "TIME-W",   "CLOSE",
-                                         "CLOSE-W",  "LAST-ACK",   "LISTEN",   "CLOSING" };
+    static const char *const names[] = { "?",       "ESTAB",    "SYN-SENT", "SYN-RECV",
+                                         "FIN-W-1", "FIN-W-2",  "TIME-W",   "CLOSE",
+                                         "CLOSE-W", "LAST-ACK", "LISTEN",   "CLOSING" };
 
     return names[state < sizeof(names) / sizeof(names[0]) ? state : 0];
 }
@@ -230,22 +240,24 @@ static const char *tcp_state(unsigned state)
 enum { TCP_LISTENING = 10 };
 
 static void print_conn(const struct options *opt, uint32_t slot, pid_t pid,
-                       const struct kernel_conn *k, const struct conn_stats *own, bool *first)
+                       const struct kernel_conn *k, const struct conn_stats *own,
+                       bool *first)
 {
     double idle_s = (double)(clock_ms() - own->last_ms) / 1000;
 
     if (opt->json) {
-        printf("%s{\"worker\":%u,\"pid\":%d,\"id\":%u,\"protocol\":\"tcp%d\",\"local\":\"%s\","
+        printf("%s{\"worker\":%u,\"pid\":%d,\"id\":%u,\"protocol\":\"tcp%d\",\"local\":"
+               "\"%s\","
                "\"peer\":\"%s\",\"recv_q\":%u,\"send_q\":%u,\"bytes_read\":%lu,"
                "\"bytes_written\":%lu,\"requests\":%u,\"state\":\"%s\",\"idle_s\":%.1f}",
-               *first ? "\n" : ",\n", slot, (int)pid, own->id, k->protocol, k->local, k->peer,
-               k->recv_q, k->send_q, (unsigned long)own->bytes_in, (unsigned long)own->bytes_out,
-               own->requests, tcp_state(k->state), idle_s);
+               *first ? "\n" : ",\n", slot, (int)pid, own->id, k->protocol, k->local,
+               k->peer, k->recv_q, k->send_q, (unsigned long)own->bytes_in,
+               (unsigned long)own->bytes_out, own->requests, tcp_state(k->state), idle_s);
         *first = false;
         return;
     }
-    printf("%7d %2u %5u tcp%d %-15s %-15s %6u %7u %5lu %5lu %5u %-7s %.0fs\n", (int)pid, slot,
-           own->id, k->protocol, k->local, k->peer, k->recv_q, k->send_q,
+    printf("%7d %2u %5u tcp%d %-15s %-15s %6u %7u %5lu %5lu %5u %-7s %.0fs\n", (int)pid,
+           slot, own->id, k->protocol, k->local, k->peer, k->recv_q, k->send_q,
            (unsigned long)own->bytes_in, (unsigned long)own->bytes_out, own->requests,
            tcp_state(k->state), idle_s);
 }
@@ -262,7 +274,8 @@ static void print_worker_conns(const struct options *opt, uint32_t slot,
     snprintf(name, sizeof(name), "/proc/%d/fd", (int)pid);
     dir = opendir(name);
     if (dir == NULL) {
-        fprintf(stderr, "%s: cannot look into %s; only its user and root may\n", opt->name, name);
+        fprintf(stderr, "%s: cannot look into %s; only its user and root may\n",
+                opt->name, name);
         return;
     }
     while ((entry = readdir(dir))) {
@@ -295,9 +308,9 @@ void connections_print(const struct options *opt)
     if (opt->json)
         fputs("{\"connections\":[", stdout);
     else
-        printf("%7s %2s %5s %-4s %-15s %-15s %6s %7s %5s %5s %5s %-7s %s\n", "pid", "#", "id",
-               "prot", "local", "peer", "Recv-Q", "Send-Q", "read", "wrote", "reqs", "state",
-               "idle");
+        printf("%7s %2s %5s %-4s %-15s %-15s %6s %7s %5s %5s %5s %-7s %s\n", "pid", "#",
+               "id", "prot", "local", "peer", "Recv-Q", "Send-Q", "read", "wrote", "reqs",
+               "state", "idle");
     for (uint32_t i = 0; i < SIDES * board->slots; i++)
         if (stats_get(&board->cells[i].pid) != 0)
             print_worker_conns(opt, i / SIDES, &board->cells[i], &first);

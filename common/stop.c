@@ -1,5 +1,6 @@
 /* stop.c - see stop.h.
- * Does not: touch sockets; conn.c looks at `stopping` where it decides what comes next. */
+ * Does not: touch sockets; conn.c looks at `stopping` where it decides what comes
+ * next. */
 #include "stop.h"
 
 #include <stdlib.h>
@@ -20,8 +21,8 @@ static void start_ticking(void)
     setitimer(ITIMER_REAL, &every, NULL);
 }
 
-/* All that the handlers call is async-signal-safe on Linux: signal-safety(7); setitimer(2) is
- * a bare system call. */
+/* All that the handlers call is async-signal-safe on Linux: signal-safety(7);
+ * setitimer(2) is a bare system call. */
 static void stop(int sig)
 {
     if (sig == SIGQUIT) {
@@ -49,7 +50,8 @@ static void drain(int sig, siginfo_t *info, void *context)
     start_ticking();
 }
 
-/* Time is over: idle clients go, what is in flight gets a last moment, then the process ends. */
+/* Time is over: idle clients go, what is in flight gets a last moment, then the process
+ * ends. */
 static void tick(int sig)
 {
     (void)sig;
@@ -66,7 +68,8 @@ static void tick(int sig)
 
 void stop_on_signals(int timeout_ms)
 {
-    struct sigaction action = { .sa_handler = stop }; /* no SA_RESTART: calls end with EINTR */
+    struct sigaction action = { .sa_handler =
+                                    stop }; /* no SA_RESTART: calls end with EINTR */
 
     timeout = timeout_ms;
     sigemptyset(&action.sa_mask);

@@ -34,15 +34,15 @@ enum {
 
 /* A slot has one worker, and for a while the one that it replaces, which is leaving. */
 struct worker {
-    pid_t pid;            /* 0: none at the moment */
-    int side;             /* which of the slot's two cells is its */
-    int64_t started;      /* clock_ms() */
-    int64_t start_at;     /* clock_ms(), when pid is 0 */
-    int young_deaths;     /* in a row */
+    pid_t pid;             /* 0: none at the moment */
+    int side;              /* which of the slot's two cells is its */
+    int64_t started;       /* clock_ms() */
+    int64_t start_at;      /* clock_ms(), when pid is 0 */
+    int young_deaths;      /* in a row */
     uint64_t last_request; /* requests of its cell at which it is recycled; 0: never */
-    pid_t leaving;        /* 0: nobody */
-    bool told;            /* the leaving one was told to drain: its successor is ready */
-    int64_t kill_at;      /* clock_ms() when the leaving one is killed; INT64_MAX: never */
+    pid_t leaving;         /* 0: nobody */
+    bool told;             /* the leaving one was told to drain: its successor is ready */
+    int64_t kill_at; /* clock_ms() when the leaving one is killed; INT64_MAX: never */
 };
 
 static const struct options *opt;
@@ -85,8 +85,9 @@ static void start(int slot, pid_t (*spawn)(int slot))
     }
 }
 
-/* When may the slot's next worker start? A program that dies at start must not become a loop
- * of forks; but the pause stays under a second, since a crash is no reason to be away. */
+/* When may the slot's next worker start? A program that dies at start must not become a
+ * loop of forks; but the pause stays under a second, since a crash is no reason to be
+ * away. */
 static int64_t next_start(struct worker *w, int64_t now)
 {
     int pause = RESPAWN_MIN_MS;
@@ -104,8 +105,8 @@ static int64_t next_start(struct worker *w, int64_t now)
 static void describe_death(int slot, pid_t pid, int status)
 {
     if (WIFSIGNALED(status))
-        log_line(LOG_WARNING, "worker %d (pid %d) was killed by signal %d (%s)", slot, pid,
-                 WTERMSIG(status), strsignal(WTERMSIG(status)));
+        log_line(LOG_WARNING, "worker %d (pid %d) was killed by signal %d (%s)", slot,
+                 pid, WTERMSIG(status), strsignal(WTERMSIG(status)));
     else
         log_line(LOG_WARNING, "worker %d (pid %d) exited with status %d", slot, pid,
                  WEXITSTATUS(status));
@@ -181,7 +182,8 @@ static void reap(bool stopping_all)
 
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         if (pid == reload.checker) {
-            check_done(status);
+            if (!stopping_all) /* who is told to end does not become another */
+                check_done(status);
             continue;
         }
         for (int slot = 0; slot < opt->workers; slot++)
@@ -190,7 +192,7 @@ static void reap(bool stopping_all)
     }
 }
 
-/* --- replacing --------------------------------------------------------------------------- */
+/* --- replacing ---------------------------------------------------------------------- */
 
 /* Start a second worker in the slot; the first goes on until the second is ready. */
 static void replace(int slot, pid_t (*spawn)(int slot))
@@ -237,7 +239,8 @@ static void watch_replacement(int slot)
     } else if (!w->told && w->pid == 0 && w->young_deaths >= GIVE_UP_DEATHS) {
         restore(slot);
     } else if (w->told && clock_ms() >= w->kill_at) {
-        log_line(LOG_WARNING, "worker %d (pid %d) has not ended; killing it", slot, w->leaving);
+        log_line(LOG_WARNING, "worker %d (pid %d) has not ended; killing it", slot,
+                 w->leaving);
         kill(w->leaving, SIGKILL);
         w->kill_at = INT64_MAX;
     }
@@ -259,7 +262,8 @@ static void roll(pid_t (*spawn)(int slot))
     if (reload.next_slot < opt->workers) {
         if (workers[reload.next_slot].pid && !workers[reload.next_slot].leaving)
             replace(reload.next_slot++, spawn);
-        else if (!workers[reload.next_slot].leaving) /* it died, and its successor is new */
+        else if (!workers[reload.next_slot]
+                      .leaving) /* it died, and its successor is new */
             reload.next_slot++;
     } else if (all_gone) {
         reload.rolling = false;
@@ -274,7 +278,8 @@ static void recycle(pid_t (*spawn)(int slot))
     for (int slot = 0; slot < opt->workers; slot++) {
         struct worker *w = &workers[slot];
 
-        if (w->pid && w->last_request && stats_get(&cell_of(slot)->requests) >= w->last_request)
+        if (w->pid && w->last_request &&
+            stats_get(&cell_of(slot)->requests) >= w->last_request)
             replace(slot, spawn);
     }
 }
@@ -294,9 +299,10 @@ static void begin_reload(void)
     }
 }
 
-/* --- watching the program file ----------------------------------------------------------- */
+/* --- watching the program file ------------------------------------------------------ */
 
-/* SIGIO comes when something in the program's directory has changed. inotify(7), fcntl(2). */
+/* SIGIO comes when something in the program's directory has changed. inotify(7),
+ * fcntl(2). */
 static void watch_program(void)
 {
     char dir[PIDFILE_PATH_MAX];
@@ -308,7 +314,8 @@ static void watch_program(void)
         *slash = '\0';
     reload.inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     if (reload.inotify == -1 ||
-        inotify_add_watch(reload.inotify, dir, IN_CLOSE_WRITE | IN_MOVED_TO | IN_ATTRIB) == -1 ||
+        inotify_add_watch(reload.inotify, dir,
+                          IN_CLOSE_WRITE | IN_MOVED_TO | IN_ATTRIB) == -1 ||
         fcntl(reload.inotify, F_SETOWN, getpid()) == -1 ||
         fcntl(reload.inotify, F_SETFL, O_ASYNC | O_NONBLOCK) == -1)
         die(EXIT_SYSTEM, "--watch: cannot watch %s: %s", dir, strerror(errno));
@@ -332,7 +339,7 @@ static void program_changed(void)
     }
 }
 
-/* --- the loop ---------------------------------------------------------------------------- */
+/* --- the loop ----------------------------------------------------------------------- */
 
 static int alive(void)
 {
@@ -353,7 +360,8 @@ static void kill_all(int sig)
     }
 }
 
-/* Sleep until a signal comes or clock_ms() reaches `until`. Returns the signal, 0 for none. */
+/* Sleep until a signal comes or clock_ms() reaches `until`. Returns the signal, 0 for
+ * none. */
 static int sleep_until(int64_t until, siginfo_t *info)
 {
     int64_t ms = until - clock_ms();
@@ -455,10 +463,10 @@ static void stop_all(int first)
     }
 }
 
-static void block_signals(void)
+void supervise_signals(void)
 {
-    static const int handled[] = { SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGHUP,
-                                   SIGIO };
+    static const int handled[] = { SIGCHLD, SIGTERM, SIGINT, SIGQUIT,
+                                   SIGUSR1, SIGUSR2, SIGHUP, SIGIO };
 
     sigemptyset(&signals);
     for (size_t i = 0; i < sizeof(handled) / sizeof(handled[0]); i++)
@@ -511,7 +519,7 @@ int supervise(const struct options *options, pid_t (*spawn)(int slot))
 
     opt = options;
     master = getpid();
-    block_signals();
+    supervise_signals();
     adopt();
     if (opt->watch)
         watch_program();
@@ -525,13 +533,14 @@ int supervise(const struct options *options, pid_t (*spawn)(int slot))
     return EXIT_SUCCESS;
 }
 
-/* --- in the worker ----------------------------------------------------------------------- */
+/* --- in the worker ------------------------------------------------------------------ */
 
 void worker_begin(int slot)
 {
     pidfile_forget();
     daemon_become(opt->user, false);
-    if (prctl(PR_SET_PDEATHSIG, SIGTERM) == -1) /* after daemon_become(), which clears it */
+    if (prctl(PR_SET_PDEATHSIG, SIGTERM) ==
+        -1) /* after daemon_become(), which clears it */
         die(EXIT_SYSTEM, "prctl(PR_SET_PDEATHSIG): %s", strerror(errno));
     if (getppid() != master) /* it died before prctl(2): no signal will come */
         exit(EXIT_SUCCESS);

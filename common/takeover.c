@@ -16,7 +16,8 @@
 #include "pidfile.h"
 #include "stats.h"
 
-/* "PID LAYOUT PIDFILE BOARD LISTENER ...": the pid keeps it from being taken for a child's. */
+/* "PID LAYOUT PIDFILE BOARD LISTENER ...": the pid keeps it from being taken for a
+ * child's. */
 #define VARIABLE "SERVER_TAKEOVER"
 
 enum { WORDS_MAX = 4 + MAX_WORKERS, TEXT_MAX = 16 * WORDS_MAX };
@@ -146,5 +147,6 @@ void takeover_check_layout(void)
     int words[WORDS_MAX];
 
     if (read_words(words) >= 2 && words[1] != BOARD_LAYOUT)
-        die(EXIT_SYSTEM, "the scoreboard has another layout now; use restart, not reload");
+        die(EXIT_SYSTEM,
+            "the scoreboard has another layout now; use restart, not reload");
 }
