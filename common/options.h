@@ -48,7 +48,7 @@ struct options {
     bool check;          /* only say whether this program would start */
     bool watch;          /* start: reload when the program file changes; status: repeat */
     bool json;           /* status, connections */
-    int stop_timeout_ms; /* for requests in flight, after SIGTERM or in a replaced worker */
+    int stop_timeout_ms; /* after SIGTERM, or in a worker that was replaced */
     int max_requests;    /* a worker is replaced after about so many; 0: never */
     long limit_nofile;   /* RLIMIT_NOFILE; 0: the hard limit */
     const char *pid_file; /* absolute; NULL: the default place */

@@ -13,7 +13,7 @@ enum stop_mode {
     STOP_DRAIN, /* SIGUSR1 to a worker that was replaced: accept no more, answer the next
                     * request of each client with "Connection: close"; then as
                     * STOP_SOON */
-    STOP_GRACEFUL, /* SIGQUIT: finish what is in flight, however long; idle clients close now */
+    STOP_GRACEFUL, /* SIGQUIT: finish what is in flight, however long; close idle clients */
     STOP_SOON, /* SIGTERM, SIGINT: the same, bounded by the stop time-out */
 };
 

@@ -46,7 +46,10 @@ bool harness_wrapped(void);
 
 int scaled_ms(int ms); /* times TIME_SCALE */
 
-enum { PATIENCE_MS = 5000 }; /* the usual deadline, before scaling */
+enum {
+    PATIENCE_MS = 5000,     /* the usual deadline, before scaling */
+    STOP_TIMEOUT_MS = 2000, /* default of --stop-timeout */
+};
 
 /* Wait, at most ms (before scaling), until `condition` is true; check it every 5 ms. */
 #define eventually(condition, ms)                                                        \

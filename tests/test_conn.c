@@ -1045,7 +1045,7 @@ START_TEST(stopping_closes_the_idle)
     begin(SOCK_STREAM);
     exchange(GET("/?x"));
     expect_reply(200, "x");
-    stopping = 1;
+    stopping = STOP_SOON;
     ck_assert_int_eq(conn_timeout_ms(), 0);
     ck_assert_ptr_eq(conn_expired(), c);
     conn_fill(c); /* as conn.h has it: the right thing to do next */
@@ -1058,7 +1058,7 @@ START_TEST(stopping_answers_first)
 {
     begin(SOCK_STREAM);
     exchange("GET /?x HT");
-    stopping = 1;
+    stopping = STOP_SOON;
     exchange("TP/1.1\r\n" HOST "\r\n");
     struct reply r = next_reply();
     ck_assert_int_eq(r.status, 200);
@@ -1071,7 +1071,7 @@ START_TEST(stopping_finds_the_request_that_is_there)
 {
     begin(SOCK_STREAM);
     say(GET("/?x"));
-    stopping = 1;
+    stopping = STOP_SOON;
     ck_assert_ptr_eq(conn_expired(), c);
     conn_fill(c);
     exchange("");

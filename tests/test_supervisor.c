@@ -21,7 +21,7 @@
 #include "stats.h"
 #include "stop.h"
 
-enum { SLOTS = 3, FORKS = 32, PATIENCE_MS = 20000 };
+enum { SLOTS = 3, FORKS = 32, PATIENCE_MS = 20000, STOP_TIMEOUT_MS = 2000 };
 
 /* What a worker does after worker_begin(). */
 enum behaviour {
@@ -39,11 +39,16 @@ static struct shared {
         _Atomic int forks; /* workers that have begun */
         _Atomic int64_t at_ms[FORKS];
         _Atomic int pid;
-        _Atomic int slot, usr1_blocked, others_blocked, sigint_ignored;
+        _Atomic int slot, urg_blocked, others_blocked, sigint_ignored;
     } slots[SLOTS];
 } * shared;
 
 static pid_t supervisor;
+static const struct options opt = { .name = "test",
+                                    .address = "127.0.0.1",
+                                    .port = 1,
+                                    .workers = SLOTS,
+                                    .stop_timeout_ms = STOP_TIMEOUT_MS };
 
 /* ---- The supervisor's side ---- */
 
@@ -55,7 +60,7 @@ static void look_around(int slot)
     sigprocmask(SIG_BLOCK, NULL, &mask);
     sigaction(SIGINT, NULL, &on_int);
     shared->slots[slot].slot = stats_slot();
-    shared->slots[slot].usr1_blocked = sigismember(&mask, SIGUSR1);
+    shared->slots[slot].urg_blocked = sigismember(&mask, SIGURG);
     shared->slots[slot].others_blocked = sigismember(&mask, SIGTERM) +
                                          sigismember(&mask, SIGINT) +
                                          sigismember(&mask, SIGCHLD);
@@ -104,7 +109,7 @@ static void set_up(void)
     shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ck_assert_ptr_ne(shared, MAP_FAILED);
-    stats_setup(SLOTS);
+    stats_setup(&opt, NULL);
     /* Orphaned workers become children of this process: it can tell whether there are any. */
     ck_assert_int_eq(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
 }
@@ -118,10 +123,10 @@ static void start_supervisor(enum behaviour behaviour)
         sigset_t mask;
 
         sigemptyset(&mask);
-        sigaddset(&mask, SIGUSR1); /* stands for whatever was blocked before */
+        sigaddset(&mask, SIGURG); /* stands for whatever was blocked before */
         sigprocmask(SIG_SETMASK, &mask, NULL);
         log_level = LOG_ERROR;
-        _exit(supervise(SLOTS, spawn));
+        _exit(supervise(&opt, spawn));
     }
 }
 
@@ -175,7 +180,7 @@ static void expect_clean_end(void)
     ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1);
     ck_assert_int_eq(errno, ECHILD);
     for (int i = 0; i < SLOTS; i++)
-        ck_assert_uint_eq(stats_get(&stats_cell(i)->pid), 0);
+        ck_assert_uint_eq(stats_get(&stats_cell(i, 0)->pid), 0);
 }
 
 static void end_supervisor(void)
@@ -190,8 +195,8 @@ START_TEST(starts_one_worker_a_slot)
     for (int i = 0; i < SLOTS; i++) {
         ck_assert_int_eq(shared->slots[i].forks, 1);
         ck_assert_int_eq(shared->slots[i].slot, i);
-        ck_assert_uint_eq(stats_get(&stats_cell(i)->pid), (uint64_t)shared->slots[i].pid);
-        ck_assert_uint_eq(stats_get(&stats_cell(i)->restarts), 0);
+        ck_assert_uint_eq(stats_get(&stats_cell(i, 0)->pid), (uint64_t)shared->slots[i].pid);
+        ck_assert_uint_eq(stats_get(&stats_cell(i, 0)->restarts), 0);
     }
     end_supervisor();
     ck_assert_int_eq(forks_of_all(), SLOTS);
@@ -202,7 +207,7 @@ START_TEST(worker_has_the_signals_of_before)
 {
     start_and_wait(LIVES);
     for (int i = 0; i < SLOTS; i++) {
-        ck_assert_int_eq(shared->slots[i].usr1_blocked, 1);
+        ck_assert_int_eq(shared->slots[i].urg_blocked, 1);
         ck_assert_int_eq(shared->slots[i].others_blocked, 0);
         ck_assert_int_eq(shared->slots[i].sigint_ignored, 1);
     }
@@ -220,7 +225,7 @@ START_TEST(killed_worker_is_replaced)
     ck_assert_int_ne(shared->slots[1].pid, first);
     ck_assert_int_eq(kill(first, 0), -1); /* not even a zombie: that would be found */
     ck_assert_int_eq(errno, ESRCH);
-    ck_assert_uint_eq(stats_get(&stats_cell(1)->restarts), 1);
+    ck_assert_uint_eq(stats_get(&stats_cell(1, 0)->restarts), 1);
     ck_assert_int_eq(shared->slots[0].pid, others[0]);
     ck_assert_int_eq(shared->slots[2].pid, others[1]);
     ck_assert_int_eq(forks_of_all(), SLOTS + 1);
@@ -268,7 +273,7 @@ START_TEST(dying_workers_back_off)
             pause = pause < RESPAWN_MAX_MS ? pause * 2 : pause;
         }
         ck_assert_int_le(shared->slots[i].forks, FORKS);
-        ck_assert_uint_ge(stats_get(&stats_cell(i)->restarts), SEEN - 1);
+        ck_assert_uint_ge(stats_get(&stats_cell(i, 0)->restarts), SEEN - 1);
     }
     end_supervisor();
 }
@@ -345,7 +350,7 @@ START_TEST(second_signal_kills)
      * started any more. */
     ck_assert_int_eq(kill(shared->slots[0].pid, SIGKILL), 0);
     eventually(kill(shared->slots[0].pid, 0) == -1 &&
-               stats_get(&stats_cell(0)->pid) == 0);
+               stats_get(&stats_cell(0, 0)->pid) == 0);
     ck_assert_int_eq(kill(supervisor, SIGTERM), 0);
     expect_clean_end();
     ck_assert_int_lt(clock_ms() - before, STOP_TIMEOUT_MS);
