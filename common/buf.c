@@ -9,12 +9,13 @@ enum { FIRST_CAP = 1024 };
 
 bool buf_reserve(struct buf *b, size_t room, size_t limit)
 {
-    size_t need = b->len + room;
     size_t cap = b->cap ? b->cap : FIRST_CAP;
+    size_t need;
     char *base;
 
-    if (need > limit || limit > UINT32_MAX)
+    if (limit > UINT32_MAX || b->len > limit || room > limit - b->len)
         return false;
+    need = b->len + room;
     if (need <= b->cap)
         return true;
     while (cap < need)

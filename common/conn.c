@@ -307,6 +307,8 @@ static bool send_pending(struct conn *c)
     uint64_t before = stats_get(&stats->bytes_out);
 
     flush_output(c);
+    if (blocking && c->would_block) /* a second call would sleep as long once more */
+        return false;
     if (c->out.len > 0 && c->want != WANT_CLOSE) {
         c->out_sent += (uint32_t)send_some(c, c->out.base + c->out_sent,
                                            c->out.len - c->out_sent);
@@ -319,6 +321,9 @@ static bool send_pending(struct conn *c)
         send_produced(c);
     return stats_get(&stats->bytes_out) != before;
 }
+
+static void expire(struct conn *c);
+static bool answer(struct conn *c, char *bytes, size_t len);
 
 /* --- what comes next --------------------------------------------------------------------- */
 
@@ -341,12 +346,19 @@ static void settle(struct conn *c, bool answered)
 {
     bool progress = send_pending(c);
 
+    /* Bytes that were read already cause no event: go on with them now that there is room. */
+    while (c->stalled && !output_pending(c) && c->want != WANT_CLOSE) {
+        answered |= answer(c, c->in.base, c->in.len);
+        progress |= send_pending(c);
+    }
     if (c->want == WANT_CLOSE)
         return;
     if (output_pending(c)) {
         if (progress || c->clock != CLOCK_SEND)
             start_clock(c, CLOCK_SEND);
         c->want = WANT_WRITE;
+        if (blocking && c->would_block)
+            expire(c); /* SO_SNDTIMEO */
     } else if (c->closing) {
         finish(c);
     } else {
@@ -364,6 +376,7 @@ static void expire(struct conn *c)
     stats_add(&stats->timeouts, 1);
     log_line(LOG_DEBUG, "client %d: time-out", c->fd);
     if (c->clock == CLOCK_REQUEST) {
+        c->would_block = false;
         refuse(c, 408, "the request did not arrive in time");
         settle(c, true);
     } else {
@@ -373,8 +386,8 @@ static void expire(struct conn *c)
 
 /* --- input ------------------------------------------------------------------------------- */
 
-/* Answer every complete request in bytes[0 .. len) until output backs up. The rest, of which
- * there may be none, is what c->in holds afterwards. True: at least one was answered. */
+/* Answer every complete request in bytes[0 .. len) until output backs up (c->stalled). The rest,
+ * of which there may be none, is what c->in holds afterwards. True: at least one was answered. */
 static bool answer(struct conn *c, char *bytes, size_t len)
 {
     uint32_t before = c->requests;
@@ -396,6 +409,7 @@ static bool answer(struct conn *c, char *bytes, size_t len)
             refuse(c, (int)-n, c->parser.why);
         }
     }
+    c->stalled = more && at < len && !c->closing;
     if (!more && http_wants_continue(&c->parser))
         put(c, "HTTP/1.1 100 Continue\r\n\r\n", 25);
     if (c->closing) {
@@ -481,14 +495,8 @@ void conn_fill(struct conn *c)
 
 void conn_drain(struct conn *c)
 {
-    bool answered = false;
-
     now = clock_ms();
-    if (send_pending(c))
-        start_clock(c, CLOCK_SEND);
-    if (c->want != WANT_CLOSE && !output_pending(c) && !c->closing && c->in.len > 0)
-        answered = answer(c, c->in.base, c->in.len);
-    settle(c, answered);
+    settle(c, false);
 }
 
 /* --- deadlines --------------------------------------------------------------------------- */

@@ -108,12 +108,17 @@ bool slice_equal(struct slice a, struct slice b)
     return a.len == b.len && memcmp(a.base, b.base, a.len) == 0;
 }
 
+static char to_lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+}
+
 /* Field names and the words in fields know no case. lower: of the same length, in lower case,
  * letters and '-' only. */
 static bool equal_nocase(const char *s, const char *lower, size_t len)
 {
     for (size_t i = 0; i < len; i++)
-        if ((s[i] | 0x20) != lower[i])
+        if (to_lower(s[i]) != lower[i])
             return false;
     return true;
 }
@@ -190,7 +195,7 @@ static int parse_authority(struct http_parser *p, const char **c, const char *en
         size_t have = (size_t)(end - s) < len ? (size_t)(end - s) : len;
         size_t same = 0;
 
-        while (same < have && (s[same] | 0x20) == (schemes[i][same] | 0x20))
+        while (same < have && to_lower(s[same]) == schemes[i][same])
             same++;
         if (same < have)
             continue;

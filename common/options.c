@@ -4,8 +4,10 @@
 
 #include <argp.h>
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -45,6 +47,8 @@ static const struct {
         3 }, OPTIONS_EPOLL },
     { { "verbose", 'v', NULL, 0, "log every connection", 4 }, 0 },
     { { "quiet", 'q', NULL, 0, "log errors only", 4 }, 0 },
+    { { "help", '?', NULL, 0, "print this", -1 }, 0 },
+    { { "version", 'V', NULL, 0, "print the version", -1 }, 0 },
 };
 enum { TABLE = sizeof(table) / sizeof(table[0]) };
 
@@ -55,7 +59,7 @@ static long number(const char *option, const char *arg, long min, long max)
 
     errno = 0;
     n = strtol(arg, &end, 10);
-    if (end == arg || *end != '\0' || errno != 0 || n < min || n > max || *arg == ' ')
+    if (end == arg || *end != '\0' || errno != 0 || n < min || n > max || isspace((unsigned char)*arg))
         die(EXIT_USAGE, "--%s: '%s' is not a number from %ld to %ld", option, arg, min, max);
     return n;
 }
@@ -138,6 +142,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case 'q':
         log_level = LOG_ERROR;
         return 0;
+    case '?':
+        argp_help(state->root_argp, stdout, ARGP_HELP_SHORT_USAGE | ARGP_HELP_LONG | ARGP_HELP_DOC,
+                  program_invocation_short_name);
+        exit(EXIT_SUCCESS);
+    case 'V':
+        puts(argp_program_version);
+        exit(EXIT_SUCCESS);
     case ARGP_KEY_ARG:
         die(EXIT_USAGE, "'%s' is not an option; see --help", arg);
     default:
@@ -189,8 +200,8 @@ struct options options_parse(int argc, char **argv, unsigned features)
     for (int i = 0; i < TABLE; i++)
         if (table[i].features == 0 || table[i].features & features)
             offered[n++] = table[i].option;
-    /* Without ARGP_NO_ERRS argp spreads an error over two lines. */
-    if (argp_parse(&argp, argc, argv, ARGP_NO_ERRS, &index, &opt) != 0)
+    /* Without ARGP_NO_ERRS argp spreads an error over two lines; with it, it prints no help. */
+    if (argp_parse(&argp, argc, argv, ARGP_NO_ERRS | ARGP_NO_HELP, &index, &opt) != 0)
         die(EXIT_USAGE, "'%s' is unknown or lacks its value; see --help",
             argv[index - 1 > 0 ? index - 1 : 1]);
     raise_descriptor_limit();

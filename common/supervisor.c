@@ -30,7 +30,8 @@ struct worker {
 static struct worker workers[MAX_WORKERS];
 static int worker_count;
 static pid_t supervisor;
-static sigset_t outside; /* the signal mask before supervise() */
+static sigset_t outside; /* the signal mask before supervisor_begin() */
+static sigset_t signals; /* what is waited for */
 
 static void start(int slot, pid_t (*spawn)(int slot))
 {
@@ -110,9 +111,8 @@ static void kill_all(int sig)
             kill(workers[slot].pid, sig);
 }
 
-/* Sleep until a signal of `set` comes or clock_ms() reaches `until`. Returns the signal, 0 for
- * none. */
-static int sleep_until(const sigset_t *set, int64_t until)
+/* Sleep until a signal comes or clock_ms() reaches `until`. Returns the signal, 0 for none. */
+static int sleep_until(int64_t until)
 {
     int64_t ms = until - clock_ms();
     struct timespec left = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };
@@ -120,7 +120,7 @@ static int sleep_until(const sigset_t *set, int64_t until)
 
     if (ms <= 0)
         return 0;
-    sig = sigtimedwait(set, NULL, &left);
+    sig = sigtimedwait(&signals, NULL, &left);
     return sig == -1 ? 0 : sig;
 }
 
@@ -139,14 +139,14 @@ static int64_t start_due(pid_t (*spawn)(int slot))
     return next;
 }
 
-static void stop_all(const sigset_t *signals)
+static void stop_all(void)
 {
     int64_t give_up = clock_ms() + KILL_AFTER_MS;
     bool killed = false;
 
     kill_all(SIGTERM);
     while (reap(true), alive() > 0) {
-        int sig = sleep_until(signals, give_up);
+        int sig = sleep_until(give_up);
 
         if (!killed && (clock_ms() >= give_up || sig == SIGTERM || sig == SIGINT)) {
             log_line(LOG_WARNING, "killing %d workers that have not ended", alive());
@@ -157,26 +157,30 @@ static void stop_all(const sigset_t *signals)
     }
 }
 
-int supervise(int n, pid_t (*spawn)(int slot))
+void supervisor_begin(void)
 {
-    sigset_t signals;
-    int sig = 0;
-
-    worker_count = n;
     supervisor = getpid();
     sigemptyset(&signals);
     sigaddset(&signals, SIGCHLD);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
     sigprocmask(SIG_BLOCK, &signals, &outside);
+}
 
+int supervise(int n, pid_t (*spawn)(int slot))
+{
+    int sig = 0;
+
+    if (supervisor != getpid())
+        supervisor_begin();
+    worker_count = n;
     while (sig != SIGTERM && sig != SIGINT) {
         int64_t next = start_due(spawn);
 
-        sig = sleep_until(&signals, next);
+        sig = sleep_until(next);
         reap(false);
     }
-    stop_all(&signals);
+    stop_all();
     return EXIT_SUCCESS;
 }
 

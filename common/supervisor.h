@@ -9,6 +9,11 @@
  * RESPAWN_MIN_MS to RESPAWN_MAX_MS with each such death in a row; others are replaced at once. */
 enum { YOUNG_MS = 1000, RESPAWN_MIN_MS = 10, RESPAWN_MAX_MS = 640 };
 
+/* From now on SIGTERM, SIGINT and SIGCHLD wait until supervise() takes them. Call it before the
+ * server says that it listens: whoever reads that may send a signal at once. (supervise() calls
+ * it if nobody did.) */
+void supervisor_begin(void);
+
 /* Start `workers` workers and replace the ones that die, until SIGTERM or SIGINT; then pass
  * SIGTERM on, reap them all and return 0. Workers that have not ended a second after
  * STOP_TIMEOUT_MS, or when a second signal comes, are killed with SIGKILL.

@@ -42,8 +42,8 @@ int main(int argc, char **argv)
     opt = options_parse(argc, argv, 0);
     conn_setup(&opt, true);
     listener = net_listen(&opt, 0);
-    net_announce(&opt);
     stop_on_signals();
+    net_announce(&opt);
     event_loop();
     return 0;
 }

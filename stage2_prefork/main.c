@@ -60,6 +60,7 @@ int main(int argc, char **argv)
     conn_setup(&opt, true);
     stats_setup(opt.workers);
     listener = net_listen(&opt, 0);
+    supervisor_begin();
     net_announce(&opt);
     return supervise(opt.workers, spawn);
 }

@@ -79,8 +79,8 @@ int main(int argc, char **argv)
     clients.size = opt.multiplexer == MULTIPLEXER_SELECT ? FD_SETSIZE : options_max_fds();
     clients.by_fd = calloc((size_t)clients.size, sizeof(*clients.by_fd));
     ready = calloc((size_t)clients.size, sizeof(*ready));
-    net_announce(&opt);
     stop_on_signals();
+    net_announce(&opt);
     event_loop(ready);
     return 0;
 }

@@ -143,6 +143,7 @@ int main(int argc, char **argv)
         net_listen_reuseport(&opt, SOCK_NONBLOCK, listeners, opt.workers);
     else
         listeners[0] = net_listen(&opt, SOCK_NONBLOCK);
+    supervisor_begin();
     net_announce(&opt);
     return supervise(opt.workers, spawn);
 }
