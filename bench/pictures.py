@@ -240,9 +240,9 @@ def script(figure):
                   f"set rmargin at screen {1 - right / WIDTH:.4f}",
                   f"set bmargin at screen {(below + 52) / total:.4f}",
                   f"set tmargin at screen {(below + height - head) / total:.4f}"]
-        words.append("set grid ytics lc rgb '#80808040' lw 1 lt 1 dt 1"
+        words.append("set grid ytics lc rgb '#C0808080' lw 1 lt 1 dt 1"
                      if panel["kind"] == "lines" else
-                     "unset grid\nset grid xtics lc rgb '#80808040' lw 1 lt 1 dt 1")
+                     "unset grid\nset grid xtics lc rgb '#C0808080' lw 1 lt 1 dt 1")
         words += PANELS[panel["kind"]](panel)
     return "\n".join([*words, "unset multiplot", ""])
 

@@ -1,4 +1,5 @@
-/* app.c - the application that every stage serves: a greeting, and handlers to experiment with.
+/* app.c - the application that every stage serves: a greeting, and handlers to experiment
+ * with.
  * Does not: know which stage runs it; handlers block and spin on purpose. */
 #include "app.h"
 
@@ -18,8 +19,8 @@
 enum {
     MS_MAX = 60000,
     BYTES_MAX = 64 << 20,
-    PATH_CAP = 32,       /* longer than any path there is */
-    STATS_ROOM = 32768,  /* JSON of MAX_WORKERS cells */
+    PATH_CAP = 32,      /* longer than any path there is */
+    STATS_ROOM = 32768, /* JSON of MAX_WORKERS cells */
 };
 
 static const struct slice none = { "", 0 };
@@ -39,11 +40,13 @@ static void reply_text(struct conn *c, const struct request *req, int status,
     va_start(args, format);
     len = vsnprintf(body, sizeof(body), format, args);
     va_end(args);
-    conn_reply(c, req, status, text, none,
-               (struct slice){ body, len < (int)sizeof(body) ? (size_t)len : sizeof(body) - 1 });
+    conn_reply(
+        c, req, status, text, none,
+        (struct slice){ body, len < (int)sizeof(body) ? (size_t)len : sizeof(body) - 1 });
 }
 
-/* The number that `key` has in the query, 0 to max. -1: it has none, and 400 was answered. */
+/* The number that `key` has in the query, 0 to max. -1: it has none, and 400 was
+ * answered. */
 static long number(struct conn *c, const struct request *req, const char *key, long max)
 {
     char value[24];
@@ -52,7 +55,8 @@ static long number(struct conn *c, const struct request *req, const char *key, l
     long n;
 
     if (len == -1)
-        reply_text(c, req, 400, "the query has no %s; give ?%s=N, 0 to %ld\n", key, key, max);
+        reply_text(c, req, 400, "the query has no %s; give ?%s=N, 0 to %ld\n", key, key,
+                   max);
     else if (len <= 0 || digits != (size_t)len || (n = strtol(value, NULL, 10)) > max)
         reply_text(c, req, 400, "%s is not a number from 0 to %ld\n", key, max);
     else
@@ -62,7 +66,8 @@ static long number(struct conn *c, const struct request *req, const char *key, l
 
 static void hello(struct conn *c, const struct request *req)
 {
-    conn_reply(c, req, 200, SLICE("text/html;charset=UTF-8"), none, SLICE("hello world!"));
+    conn_reply(c, req, 200, SLICE("text/html;charset=UTF-8"), none,
+               SLICE("hello world!"));
 }
 
 static void echo(struct conn *c, const struct request *req)
@@ -92,8 +97,8 @@ static void sleep_ms(struct conn *c, const struct request *req)
     reply_text(c, req, 200, "slept %ld ms\n", ms);
 }
 
-/* Spins: `ms` of this process's own cpu time, so that two who burn on one cpu take twice as
- * long, as real work would. */
+/* Spins: `ms` of this process's own cpu time, so that two who burn on one cpu take twice
+ * as long, as real work would. */
 static void burn_ms(struct conn *c, const struct request *req)
 {
     long ms = number(c, req, "ms", MS_MAX);
@@ -109,7 +114,8 @@ static void burn_ms(struct conn *c, const struct request *req)
     reply_text(c, req, 200, "burnt %ld ms\n", ms);
 }
 
-/* Byte i of the body is a letter that i alone decides, so a reader can check the order. */
+/* Byte i of the body is a letter that i alone decides, so a reader can check the
+ * order. */
 static void produce_letters(uint64_t offset, char *out, size_t len)
 {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyz";
@@ -195,8 +201,14 @@ static void show_stats(struct conn *c, const struct request *req)
     conn_reply(c, req, 200, json, none, (struct slice){ body, (size_t)len });
 }
 
-#define ALLOW(methods) { "Allow: " methods "\r\n", sizeof("Allow: " methods "\r\n") - 1 }
-#define PATH(literal) { literal, sizeof(literal) - 1 }
+#define ALLOW(methods)                                                                   \
+    {                                                                                    \
+        "Allow: " methods "\r\n", sizeof("Allow: " methods "\r\n") - 1                   \
+    }
+#define PATH(literal)                                                                    \
+    {                                                                                    \
+        literal, sizeof(literal) - 1                                                     \
+    }
 static const struct {
     struct slice path;
     unsigned methods; /* enum http_method, or-ed */
@@ -234,7 +246,8 @@ static void on_message(struct conn *c, const struct request *req)
         if (routes[i].methods & req->method)
             routes[i].handler(c, req);
         else
-            conn_reply(c, req, 405, text, routes[i].allow, SLICE("method not allowed here\n"));
+            conn_reply(c, req, 405, text, routes[i].allow,
+                       SLICE("method not allowed here\n"));
         return;
     }
     conn_reply(c, req, 404, text, none, SLICE("no such page\n"));

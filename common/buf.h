@@ -15,7 +15,8 @@ struct buf {
 };
 
 /* Make room for at least `room` more bytes, growing by doubling.
- * False, and nothing changed: that would pass `limit` bytes in all, or no memory is left. */
+ * False, and nothing changed: that would pass `limit` bytes in all, or no memory is
+ * left. */
 bool buf_reserve(struct buf *b, size_t room, size_t limit);
 
 /* Append n bytes. False as in buf_reserve(). */

@@ -6,8 +6,9 @@
 #include <stdint.h>
 #include <time.h>
 
-/* Milliseconds of CLOCK_MONOTONIC_COARSE: steps of 1 to 4 ms, and the cheapest clock there is
- * (no system call: vdso(7)). Good enough for deadlines of seconds. clock_gettime(2). */
+/* Milliseconds of CLOCK_MONOTONIC_COARSE: steps of 1 to 4 ms, and the cheapest clock
+ * there is (no system call: vdso(7)). Good enough for deadlines of seconds.
+ * clock_gettime(2). */
 static inline int64_t clock_ms(void)
 {
     struct timespec now;

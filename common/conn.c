@@ -18,14 +18,14 @@
 #include "stop.h"
 
 enum {
-    SCRATCH = 65536,   /* bytes read or written at once */
-    READ_MIN = 4096,   /* room made for one more read of an unfinished request */
-    SEND_ROUNDS = 16,  /* pieces of a produced body sent before others get their turn */
-    LINGER_MS = 1000,  /* how long a refused peer may go on sending */
+    SCRATCH = 65536,  /* bytes read or written at once */
+    READ_MIN = 4096,  /* room made for one more read of an unfinished request */
+    SEND_ROUNDS = 16, /* pieces of a produced body sent before others get their turn */
+    LINGER_MS = 1000, /* how long a refused peer may go on sending */
 };
 
-/* The time-outs. Within one, all deadlines are equally far away: appended at the tail, the list
- * is in order of time, and its head is the next to expire. */
+/* The time-outs. Within one, all deadlines are equally far away: appended at the tail,
+ * the list is in order of time, and its head is the next to expire. */
 enum clock { CLOCK_IDLE, CLOCK_REQUEST, CLOCK_SEND, CLOCK_LINGER, CLOCKS };
 
 static struct list {
@@ -144,10 +144,10 @@ static bool output_pending(const struct conn *c)
     return c->out.len > 0 || c->produce != NULL;
 }
 
-/* --- output ------------------------------------------------------------------------------ */
+/* --- output ------------------------------------------------------------------------- */
 
-/* Send what the socket takes. Returns how many bytes that were; a broken connection wants to
- * be closed. */
+/* Send what the socket takes. Returns how many bytes that were; a broken connection wants
+ * to be closed. */
 static size_t send_some(struct conn *c, const char *bytes, size_t len)
 {
     ssize_t n = send(c->fd, bytes, len, MSG_NOSIGNAL);
@@ -164,7 +164,8 @@ static size_t send_some(struct conn *c, const char *bytes, size_t len)
     return 0;
 }
 
-/* Keep what could not be sent. At most one reply is kept: nothing more is answered then. */
+/* Keep what could not be sent. At most one reply is kept: nothing more is answered
+ * then. */
 static void keep_output(struct conn *c, const char *bytes, size_t len)
 {
     if (c->want != WANT_CLOSE &&
@@ -261,14 +262,17 @@ void conn_reply_produced(struct conn *c, const struct request *req, struct slice
     c->length = length;
 }
 
-/* The stream behind this point cannot be trusted, or its end not be awaited: say why, close. */
+/* The stream behind this point cannot be trusted, or its end not be awaited: say why,
+ * close. */
 static void refuse(struct conn *c, int status, const char *why)
 {
     struct slice reason = http_reason(status);
     char text[256];
-    int len = snprintf(text, sizeof(text), "%d %.*s: %s\n", status, (int)reason.len, reason.base,
-                       why);
-    struct http_head head = { .status = status, .minor = 1, .type = SLICE("text/plain"),
+    int len = snprintf(text, sizeof(text), "%d %.*s: %s\n", status, (int)reason.len,
+                       reason.base, why);
+    struct http_head head = { .status = status,
+                              .minor = 1,
+                              .type = SLICE("text/plain"),
                               .content_length = (uint64_t)len };
 
     log_line(LOG_DEBUG, "client %d: refused: %.*s", c->fd, len - 1, text);
@@ -283,7 +287,8 @@ static void refuse(struct conn *c, int status, const char *why)
     c->parser = (struct http_parser){ 0 };
 }
 
-/* Make and send pieces of a body until it ends, the socket is full, or it is others' turn. */
+/* Make and send pieces of a body until it ends, the socket is full, or it is others'
+ * turn. */
 static void send_produced(struct conn *c)
 {
     for (int round = 0; c->produce && round < SEND_ROUNDS; round++) {
@@ -310,8 +315,8 @@ static bool send_pending(struct conn *c)
     if (blocking && c->would_block) /* a second call would sleep as long once more */
         return false;
     if (c->out.len > 0 && c->want != WANT_CLOSE) {
-        c->out_sent += (uint32_t)send_some(c, c->out.base + c->out_sent,
-                                           c->out.len - c->out_sent);
+        c->out_sent +=
+            (uint32_t)send_some(c, c->out.base + c->out_sent, c->out.len - c->out_sent);
         if (c->out_sent == c->out.len) {
             buf_free(&c->out);
             c->out_sent = 0;
@@ -325,10 +330,11 @@ static bool send_pending(struct conn *c)
 static void expire(struct conn *c);
 static bool answer(struct conn *c, char *bytes, size_t len);
 
-/* --- what comes next --------------------------------------------------------------------- */
+/* --- what comes next ---------------------------------------------------------------- */
 
-/* The last reply is out. A peer that may still be sending would meet a reset, and a reset can
- * overtake the reply: shut our side only, and read on for a while. RFC 9112 section 9.6. */
+/* The last reply is out. A peer that may still be sending would meet a reset, and a reset
+ * can overtake the reply: shut our side only, and read on for a while. RFC 9112 section
+ * 9.6. */
 static void finish(struct conn *c)
 {
     if (!c->unread || shutdown(c->fd, SHUT_WR) == -1) {
@@ -346,7 +352,8 @@ static void settle(struct conn *c, bool answered)
 {
     bool progress = send_pending(c);
 
-    /* Bytes that were read already cause no event: go on with them now that there is room. */
+    /* Bytes that were read already cause no event: go on with them now that there is
+     * room. */
     while (c->stalled && !output_pending(c) && c->want != WANT_CLOSE) {
         answered |= answer(c, c->in.base, c->in.len);
         progress |= send_pending(c);
@@ -384,10 +391,11 @@ static void expire(struct conn *c)
     }
 }
 
-/* --- input ------------------------------------------------------------------------------- */
+/* --- input -------------------------------------------------------------------------- */
 
-/* Answer every complete request in bytes[0 .. len) until output backs up (c->stalled). The rest,
- * of which there may be none, is what c->in holds afterwards. True: at least one was answered. */
+/* Answer every complete request in bytes[0 .. len) until output backs up (c->stalled).
+ * The rest, of which there may be none, is what c->in holds afterwards. True: at least
+ * one was answered. */
 static bool answer(struct conn *c, char *bytes, size_t len)
 {
     uint32_t before = c->requests;
@@ -395,7 +403,8 @@ static bool answer(struct conn *c, char *bytes, size_t len)
     size_t at = 0;
 
     http_date_update();
-    while (more && at < len && !c->closing && !output_pending(c) && c->want != WANT_CLOSE) {
+    while (more && at < len && !c->closing && !output_pending(c) &&
+           c->want != WANT_CLOSE) {
         size_t rest = len - at;
         struct request req;
         ssize_t n = http_parse(&c->parser, bytes + at, &rest, opt->max_body, &req);
@@ -499,7 +508,7 @@ void conn_drain(struct conn *c)
     settle(c, false);
 }
 
-/* --- deadlines --------------------------------------------------------------------------- */
+/* --- deadlines ---------------------------------------------------------------------- */
 
 int conn_timeout_ms(void)
 {
@@ -519,7 +528,8 @@ int conn_timeout_ms(void)
 struct conn *conn_expired(void)
 {
     if (stopping && lists[CLOCK_IDLE].first)
-        return lists[CLOCK_IDLE].first; /* one more read finds a request, or EAGAIN: close */
+        return lists[CLOCK_IDLE]
+            .first; /* one more read finds a request, or EAGAIN: close */
     now = clock_ms();
     for (int clock = 0; clock < CLOCKS; clock++) {
         struct conn *c = lists[clock].first;

@@ -1,9 +1,12 @@
-/* conn.h - one client: bytes in, requests up to the app, replies down; limits and deadlines.
- * Does not: wait. On a blocking fd recv(2) and send(2) sleep by themselves; on a non-blocking
- * fd the stage waits for what c->want names and then calls conn_fill() or conn_drain().
+/* conn.h - one client: bytes in, requests up to the app, replies down; limits and
+ * deadlines.
+ * Does not: wait. On a blocking fd recv(2) and send(2) sleep by themselves; on a
+ * non-blocking fd the stage waits for what c->want names and then calls conn_fill() or
+ * conn_drain().
  *
  * All connections of a process share one scratch buffer for input and one for output. A
- * connection has memory of its own only while a request is incomplete or a reply unsent. */
+ * connection has memory of its own only while a request is incomplete or a reply
+ * unsent. */
 #ifndef CONN_H
 #define CONN_H
 
@@ -16,36 +19,37 @@
 
 enum conn_want { WANT_READ, WANT_WRITE, WANT_CLOSE };
 
-/* A reply body that is made on the way out: write bytes offset .. offset+len of it to out.
- * Called again for bytes that the socket did not take, so it must be a pure function. */
+/* A reply body that is made on the way out: write bytes offset .. offset+len of it to
+ * out. Called again for bytes that the socket did not take, so it must be a pure
+ * function. */
 typedef void conn_produce(uint64_t offset, char *out, size_t len);
 
 struct conn {
-    int fd;                    /* owned; closed by conn_close() */
-    enum conn_want want;       /* what must happen next */
-    enum conn_want watched;    /* for the stage: what it told the kernel to watch for */
-    bool would_block;          /* the last recv or send met EAGAIN: only the kernel knows more */
-    bool stalled;              /* `in` holds requests that were not looked at: output backed up */
-    bool closing;              /* close once the output is sent */
-    bool unread;               /* closing, although the peer may still be sending */
-    bool lingering;            /* output sent, write side shut; reading until the peer closes */
-    uint32_t clock;            /* which time-out runs: conn.c */
-    uint32_t requests;         /* answered on this connection */
-    int64_t deadline;          /* clock_ms() when the running time-out ends */
+    int fd;                 /* owned; closed by conn_close() */
+    enum conn_want want;    /* what must happen next */
+    enum conn_want watched; /* for the stage: what it told the kernel to watch for */
+    bool would_block;  /* the last recv or send met EAGAIN: only the kernel knows more */
+    bool stalled;      /* `in` holds requests that were not looked at: output backed up */
+    bool closing;      /* close once the output is sent */
+    bool unread;       /* closing, although the peer may still be sending */
+    bool lingering;    /* output sent, write side shut; reading until the peer closes */
+    uint32_t clock;    /* which time-out runs: conn.c */
+    uint32_t requests; /* answered on this connection */
+    int64_t deadline;  /* clock_ms() when the running time-out ends */
     struct conn *prev, *next;  /* borrowed: neighbours in the list of the same time-out */
     struct http_parser parser; /* progress in the request at the head of `in` */
-    struct buf in;             /* bytes of an unfinished request, and what came behind it */
-    struct buf out;            /* bytes of replies that send(2) did not take at once */
-    uint32_t out_sent;         /* how many of them it took since */
-    conn_produce *produce;     /* borrowed; NULL: no body is being produced */
+    struct buf in;         /* bytes of an unfinished request, and what came behind it */
+    struct buf out;        /* bytes of replies that send(2) did not take at once */
+    uint32_t out_sent;     /* how many of them it took since */
+    conn_produce *produce; /* borrowed; NULL: no body is being produced */
     uint64_t produced, length; /* bytes of the produced body sent so far, and in all */
 };
 
 /* How many are open in this process. */
 extern int conn_count;
 
-/* Once per process, before the first conn_open(). blocking: the sockets that will come are
- * blocking ones; time-outs are then made with SO_RCVTIMEO and SO_SNDTIMEO, socket(7).
+/* Once per process, before the first conn_open(). blocking: the sockets that will come
+ * are blocking ones; time-outs are then made with SO_RCVTIMEO and SO_SNDTIMEO, socket(7).
  * opt: borrowed for as long as the process lives. */
 void conn_setup(const struct options *opt, bool blocking);
 
@@ -60,21 +64,22 @@ void conn_close(struct conn *c);
  * Sources: recv(2); RFC 9112 sections 2.2, 9.3.2. */
 void conn_fill(struct conn *c);
 
-/* Send what is left of the replies; when all is sent, answer the requests that had already
- * been read. After: as conn_fill(). Sources: send(2). */
+/* Send what is left of the replies; when all is sent, answer the requests that had
+ * already been read. After: as conn_fill(). Sources: send(2). */
 void conn_drain(struct conn *c);
 
-/* Milliseconds until the first deadline, at least 0; -1: there is none. For select(2) and kin. */
+/* Milliseconds until the first deadline, at least 0; -1: there is none. For select(2) and
+ * kin. */
 int conn_timeout_ms(void);
 
-/* A connection whose time is up, changed so that conn_fill(), conn_drain() or conn_close(),
- * whichever c->want names, is the right thing to do next; NULL: no more of them. While the
- * process is stopping, idle connections are among them. Call after a batch of events, never
- * within: the caller may free what is returned. */
+/* A connection whose time is up, changed so that conn_fill(), conn_drain() or
+ * conn_close(), whichever c->want names, is the right thing to do next; NULL: no more of
+ * them. While the process is stopping, idle connections are among them. Call after a
+ * batch of events, never within: the caller may free what is returned. */
 struct conn *conn_expired(void);
 
-/* For the application's on_message(): the answer to `req`, exactly one. The body is copied
- * or sent before this returns. type, fields: as in struct http_head. */
+/* For the application's on_message(): the answer to `req`, exactly one. The body is
+ * copied or sent before this returns. type, fields: as in struct http_head. */
 void conn_reply(struct conn *c, const struct request *req, int status, struct slice type,
                 struct slice fields, struct slice body);
 

@@ -25,7 +25,8 @@ static void mark(uint8_t class, const char *members)
 /* Before main(): the tables are the grammar, written as it stands in the RFCs. */
 __attribute__((constructor)) static void classes_setup(void)
 {
-    static const char alnum[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    static const char alnum[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
     mark(TOKEN | TARGET | HOST, alnum);
     mark(TOKEN, "!#$%&'*+-.^_`|~");
@@ -50,8 +51,8 @@ static const char *skip(const char *c, const char *end, uint8_t class)
     return c;
 }
 
-/* Skip field text, eight bytes at a time while they hold no control character; the byte that
- * stops it is looked at singly. Most of what a server reads is field text. */
+/* Skip field text, eight bytes at a time while they hold no control character; the byte
+ * that stops it is looked at singly. Most of what a server reads is field text. */
 static const char *skip_text(const char *c, const char *end)
 {
     const uint64_t ones = UINT64_MAX / 0xff; /* 0x01 in each byte */
@@ -59,7 +60,7 @@ static const char *skip_text(const char *c, const char *end)
 
     for (; end - c >= 8; c += 8) {
         memcpy(&word, c, 8);
-        uint64_t below = (word - ones * ' ') & ~word;      /* top bit: a byte under 0x20 */
+        uint64_t below = (word - ones * ' ') & ~word; /* top bit: a byte under 0x20 */
         uint64_t del = ((word ^ ones * 0x7f) - ones) & ~(word ^ ones * 0x7f);
 
         if ((below | del) & ones * 0x80)
@@ -105,7 +106,7 @@ enum { METHODS = sizeof(methods) / sizeof(methods[0]) };
 
 bool slice_equal(struct slice a, struct slice b)
 {
-    return a.len == b.len && memcmp(a.base, b.base, a.len) == 0;
+    return a.len == b.len && (a.len == 0 || memcmp(a.base, b.base, a.len) == 0);
 }
 
 static char to_lower(char c)
@@ -113,8 +114,8 @@ static char to_lower(char c)
     return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
 }
 
-/* Field names and the words in fields know no case. lower: of the same length, in lower case,
- * letters and '-' only. */
+/* Field names and the words in fields know no case. lower: of the same length, in lower
+ * case, letters and '-' only. */
 static bool equal_nocase(const char *s, const char *lower, size_t len)
 {
     for (size_t i = 0; i < len; i++)
@@ -141,8 +142,8 @@ static int hex_value(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Does the line end here, in CRLF? A bare CR or LF ends nothing (RFC 9112 section 2.2 lets a
- * server take a bare LF; two servers that differ in that can be played off). */
+/* Does the line end here, in CRLF? A bare CR or LF ends nothing (RFC 9112 section 2.2
+ * lets a server take a bare LF; two servers that differ in that can be played off). */
 static int end_of_line(struct http_parser *p, const char *c, const char *end)
 {
     if (c == end)
@@ -209,8 +210,9 @@ static int parse_authority(struct http_parser *p, const char **c, const char *en
         if (s == end)
             return MORE;
         *c = s;
-        return authority_valid(authority) ? NEXT
-                                          : refuse(p, 400, "invalid authority in the target");
+        return authority_valid(authority)
+                   ? NEXT
+                   : refuse(p, 400, "invalid authority in the target");
     }
     return refuse(p, 400, "target is neither a path nor an http URI");
 }
@@ -226,8 +228,9 @@ static int parse_target(struct http_parser *p, const char *base, const char **c,
         p->path = (uint32_t)(s - base);
         p->path_len = 1;
         *c = s + 1;
-        return *c == end ? MORE
-                         : (**c == ' ' ? NEXT : refuse(p, 400, "target goes on after '*'"));
+        return *c == end
+                   ? MORE
+                   : (**c == ' ' ? NEXT : refuse(p, 400, "target goes on after '*'"));
     }
     if (*s != '/') {
         int step = parse_authority(p, &s, end);
@@ -315,7 +318,8 @@ static int parse_request_line(struct http_parser *p, const char *bytes, size_t l
     bool too_long;
     int step = NEXT;
 
-    /* Empty lines before a request are forgiven (RFC 9112 section 2.2), within the head. */
+    /* Empty lines before a request are forgiven (RFC 9112 section 2.2), within the
+     * head. */
     while (end - c >= 2 && c[0] == '\r' && c[1] == '\n')
         c += 2;
     p->at = (uint32_t)(c - bytes);
@@ -364,18 +368,19 @@ static int content_length(struct http_parser *p, struct slice value)
     return NEXT;
 }
 
-/* Cut the next element, without the space around it, off a list "a, b, c". False: no more.
- * RFC 9110 section 5.6.1. */
+/* Cut the next element, without the space around it, off a list "a, b, c". False: no
+ * more. RFC 9110 section 5.6.1. */
 static bool next_element(struct slice *list, struct slice *element)
 {
     const char *c = list->base;
-    const char *end = list->base + list->len;
-    const char *comma;
+    const char *end, *comma;
 
     if (c == NULL)
         return false;
+    end = c + list->len;
     comma = memchr(c, ',', list->len);
-    *list = comma ? (struct slice){ comma + 1, (size_t)(end - comma - 1) } : (struct slice){ 0 };
+    *list = comma ? (struct slice){ comma + 1, (size_t)(end - comma - 1) }
+                  : (struct slice){ 0 };
     if (comma)
         end = comma;
     while (c < end && (*c == ' ' || *c == '\t'))
@@ -386,7 +391,8 @@ static bool next_element(struct slice *list, struct slice *element)
     return true;
 }
 
-/* RFC 9112 section 6.1. Which status the sum deserves is decided at the end of the head. */
+/* RFC 9112 section 6.1. Which status the sum deserves is decided at the end of the
+ * head. */
 static int transfer_encoding(struct http_parser *p, struct slice value)
 {
     struct slice coding;
@@ -452,16 +458,19 @@ static int interpret(struct http_parser *p, const char *bytes, struct slice name
         }
         return NEXT;
     case 14:
-        return equal_nocase(name.base, "content-length", 14) ? content_length(p, value) : NEXT;
+        return equal_nocase(name.base, "content-length", 14) ? content_length(p, value)
+                                                             : NEXT;
     case 17:
-        return equal_nocase(name.base, "transfer-encoding", 17) ? transfer_encoding(p, value)
-                                                                : NEXT;
+        return equal_nocase(name.base, "transfer-encoding", 17)
+                   ? transfer_encoding(p, value)
+                   : NEXT;
     default:
         return NEXT;
     }
 }
 
-/* field-name ":" OWS field-value OWS CRLF, RFC 9112 section 5. On NEXT *c stands behind it. */
+/* field-name ":" OWS field-value OWS CRLF, RFC 9112 section 5. On NEXT *c stands behind
+ * it. */
 static int parse_field(struct http_parser *p, const char **c, const char *end,
                        struct slice *name, struct slice *value)
 {
@@ -518,7 +527,8 @@ static int begin_body(struct http_parser *p, size_t max_body)
     return NEXT;
 }
 
-static int parse_fields(struct http_parser *p, const char *bytes, size_t len, size_t max_body)
+static int parse_fields(struct http_parser *p, const char *bytes, size_t len,
+                        size_t max_body)
 {
     bool too_long = len > HTTP_MAX_HEAD;
     const char *end = bytes + (too_long ? HTTP_MAX_HEAD : len);
@@ -585,7 +595,8 @@ static int parse_chunk_size(struct http_parser *p, const char *bytes, size_t len
     return NEXT;
 }
 
-/* Move what is there of the chunk down to the body's end, over the framing already read. */
+/* Move what is there of the chunk down to the body's end, over the framing already
+ * read. */
 static int take_chunk_data(struct http_parser *p, char *bytes, size_t len)
 {
     size_t n = len - p->at < p->missing ? len - p->at : (size_t)p->missing;
@@ -645,8 +656,10 @@ static ssize_t finish(struct http_parser *p, const char *bytes, struct request *
 
     req->method = (enum http_method)p->method;
     req->minor = p->minor;
-    req->keep_alive = !(p->flags & SAYS_CLOSE) && (p->minor == 1 || p->flags & SAYS_KEEP_ALIVE);
-    req->path = p->path_len > 0 ? (struct slice){ bytes + p->path, p->path_len } : SLICE("/");
+    req->keep_alive =
+        !(p->flags & SAYS_CLOSE) && (p->minor == 1 || p->flags & SAYS_KEEP_ALIVE);
+    req->path =
+        p->path_len > 0 ? (struct slice){ bytes + p->path, p->path_len } : SLICE("/");
     req->query = (struct slice){ bytes + p->query, p->query_len };
     req->type = (struct slice){ bytes + p->type, p->type_len };
     req->body = (struct slice){ bytes + p->head_len, p->body_len };
@@ -654,8 +667,8 @@ static ssize_t finish(struct http_parser *p, const char *bytes, struct request *
     return used;
 }
 
-/* The request is incomplete. Squeeze the framing of decoded chunks out of the buffer, so that
- * a body in a thousand chunks takes no more room than one in a single chunk. */
+/* The request is incomplete. Squeeze the framing of decoded chunks out of the buffer, so
+ * that a body in a thousand chunks takes no more room than one in a single chunk. */
 static void squeeze(struct http_parser *p, char *bytes, size_t *len)
 {
     uint32_t body_end = p->head_len + p->body_len;
@@ -731,8 +744,11 @@ ssize_t http_unescape(struct slice in, bool plus, char *out, size_t cap)
     for (size_t i = 0; i < in.len; i++, n++) {
         char c = in.base[i];
 
-        if (c == '%' && in.len - i > 2) { /* the parser has checked the digits */
-            c = (char)(hex_value(in.base[i + 1]) << 4 | hex_value(in.base[i + 2]));
+        int high = c == '%' && in.len - i > 2 ? hex_value(in.base[i + 1]) : -1;
+        int low = high >= 0 ? hex_value(in.base[i + 2]) : -1;
+
+        if (low >= 0) { /* what the parser has let through is always so */
+            c = (char)(high * 16 + low);
             i += 2;
         } else if (c == '+' && plus)
             c = ' ';
@@ -754,9 +770,11 @@ ssize_t http_query(struct slice query, const char *key, char *value, size_t cap)
 
         if (stop == NULL)
             stop = end;
-        if ((size_t)(stop - c) > key_len && memcmp(c, key, key_len) == 0 && c[key_len] == '=') {
+        if ((size_t)(stop - c) > key_len && memcmp(c, key, key_len) == 0 &&
+            c[key_len] == '=') {
             c += key_len + 1;
-            len = http_unescape((struct slice){ c, (size_t)(stop - c) }, true, value, cap - 1);
+            len = http_unescape((struct slice){ c, (size_t)(stop - c) }, true, value,
+                                cap - 1);
             if (len < 0 || memchr(value, '\0', (size_t)len) != NULL)
                 return -2;
             value[len] = '\0';
@@ -776,7 +794,13 @@ const char *http_method_name(enum http_method method)
 }
 
 /* Every status line this suite sends; RFC 9110 section 15. */
-#define STATUS(code, reason) { code, { "HTTP/1.1 " #code " " reason "\r\n", sizeof(reason) + 14 } }
+#define STATUS(code, reason)                                                             \
+    {                                                                                    \
+        code,                                                                            \
+        {                                                                                \
+            "HTTP/1.1 " #code " " reason "\r\n", sizeof(reason) + 14                     \
+        }                                                                                \
+    }
 static const struct {
     int status;
     struct slice line;
@@ -828,7 +852,8 @@ void http_date_update(void)
         return;
     formatted = now;
     gmtime_r(&now, &tm);
-    strftime(ok_and_date + DATE_AT, DATE_LEN + 1, "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &tm);
+    strftime(ok_and_date + DATE_AT, DATE_LEN + 1, "Date: %a, %d %b %Y %H:%M:%S GMT\r\n",
+             &tm);
 }
 
 static char *put(char *out, const char *bytes, size_t len)

@@ -1,5 +1,6 @@
 /* net.c - see net.h.
- * Does not: resolve names; an address is a literal, so that start-up never waits for DNS. */
+ * Does not: resolve names; an address is a literal, so that start-up never waits for
+ * DNS. */
 #include "net.h"
 
 #include <arpa/inet.h>
@@ -36,7 +37,8 @@ static socklen_t address_parse(const struct options *opt, union address *address
         address->v6.sin6_port = htons((uint16_t)opt->port);
         return sizeof(address->v6);
     }
-    die(EXIT_USAGE, "'%s' is not an address; give an IPv4 or IPv6 literal, such as 127.0.0.1",
+    die(EXIT_USAGE,
+        "'%s' is not an address; give an IPv4 or IPv6 literal, such as 127.0.0.1",
         opt->address);
 }
 
@@ -44,14 +46,19 @@ _Noreturn static void bind_failed(const struct options *opt)
 {
     switch (errno) {
     case EADDRINUSE:
-        die(EXIT_SYSTEM, "port %d of %s is in use; stop the other server or choose another "
-            "--port (0: any free one)", opt->port, opt->address);
+        die(EXIT_SYSTEM,
+            "port %d of %s is in use; stop the other server or choose another "
+            "--port (0: any free one)",
+            opt->port, opt->address);
     case EACCES:
-        die(EXIT_SYSTEM, "port %d is privileged; choose a --port above 1023 or run as root",
+        die(EXIT_SYSTEM,
+            "port %d is privileged; choose a --port above 1023 or run as root",
             opt->port);
     case EADDRNOTAVAIL:
-        die(EXIT_SYSTEM, "no interface of this machine has the address %s; choose another "
-            "--address", opt->address);
+        die(EXIT_SYSTEM,
+            "no interface of this machine has the address %s; choose another "
+            "--address",
+            opt->address);
     default:
         die(EXIT_SYSTEM, "cannot listen on port %d of %s: %s", opt->port, opt->address,
             strerror(errno));
@@ -141,8 +148,8 @@ bool net_accept_failed(void)
     case EAGAIN: /* the queue is empty */
         return false;
     case EINTR:
-    case ECONNABORTED: /* this client gave up in the queue; so did the following, in words of */
-    case ENETDOWN:     /* its own network: accept(2), "Error handling" */
+    case ECONNABORTED: /* this client gave up while it was in the queue */
+    case ENETDOWN:     /* trouble of its network: accept(2), "Error handling" */
     case EPROTO:
     case ENOPROTOOPT:
     case EHOSTDOWN:
@@ -157,8 +164,10 @@ bool net_accept_failed(void)
     case ENFILE:
     case ENOBUFS:
     case ENOMEM:
-        if (clock_ms() - paused_until > 10 * NET_PAUSE_MS) /* once, not ten times a second */
-            log_line(LOG_WARNING, "accept4: %s; clients wait in the queue", strerror(errno));
+        if (clock_ms() - paused_until >
+            10 * NET_PAUSE_MS) /* once, not ten times a second */
+            log_line(LOG_WARNING, "accept4: %s; clients wait in the queue",
+                     strerror(errno));
         paused_until = clock_ms() + NET_PAUSE_MS;
         return false;
     default:

@@ -7,18 +7,20 @@
 
 #include "options.h"
 
-/* Wait this long before accept(2) is tried again after EMFILE and its kin. A level-triggered
- * wait on the listener would spin instead: the client stays in the queue, readable. */
+/* Wait this long before accept(2) is tried again after EMFILE and its kin. A
+ * level-triggered wait on the listener would spin instead: the client stays in the queue,
+ * readable. */
 enum { NET_PAUSE_MS = 100 };
 
-/* Make a listener on opt->address and opt->port: CLOEXEC, SO_REUSEADDR, TCP_NODELAY (which
- * accepted sockets inherit). flags: 0 or SOCK_NONBLOCK. Failure: die(), naming the cure.
- * opt->port 0 is replaced by the port the kernel chose. socket(2), bind(2), listen(2). */
+/* Make a listener on opt->address and opt->port: CLOEXEC, SO_REUSEADDR, TCP_NODELAY
+ * (which accepted sockets inherit). flags: 0 or SOCK_NONBLOCK. Failure: die(), naming the
+ * cure. opt->port 0 is replaced by the port the kernel chose. socket(2), bind(2),
+ * listen(2). */
 int net_listen(struct options *opt, int flags);
 
-/* Make `n` listeners on the same port, each with a queue of its own (SO_REUSEPORT, socket(7)).
- * A port that any other program listens on is refused all the same: without that check a
- * second server of the same user would silently take half of the clients. */
+/* Make `n` listeners on the same port, each with a queue of its own (SO_REUSEPORT,
+ * socket(7)). A port that any other program listens on is refused all the same: without
+ * that check a second server of the same user would silently take half of the clients. */
 void net_listen_reuseport(struct options *opt, int flags, int listeners[], int n);
 
 /* Print the first line of stdout, "NAME: listening on ADDRESS:PORT ...", and flush it. */

@@ -21,30 +21,41 @@ enum { KEY_MAX_BODY = 256, KEY_MULTIPLEXER, KEY_ACCEPT, KEY_TRIGGER };
 
 enum { MAX_BODY_LIMIT = 1 << 30, MAX_SECONDS = 86400 };
 
-
 /* The options in the order of --help; features: who has them, 0: all. */
 static const struct {
     struct argp_option option;
     unsigned features;
 } table[] = {
-    { { "address", 'a', "ADDRESS", 0, "IPv4 or IPv6 literal to listen on (127.0.0.1)", 1 }, 0 },
+    { { "address", 'a', "ADDRESS", 0, "IPv4 or IPv6 literal to listen on (127.0.0.1)",
+        1 },
+      0 },
     { { "port", 'p', "PORT", 0, "port to listen on; 0 picks a free one (8080)", 1 }, 0 },
-    { { "workers", 'w', "N", 0, "worker processes (one per online cpu)", 1 }, OPTIONS_WORKERS },
-    { { "backlog", 'b', "N", 0, "connections the kernel queues for accept (4096)", 1 }, 0 },
+    { { "workers", 'w', "N", 0, "worker processes (one per online cpu)", 1 },
+      OPTIONS_WORKERS },
+    { { "backlog", 'b', "N", 0, "connections the kernel queues for accept (4096)", 1 },
+      0 },
     { { "max-connections", 'c', "N", 0,
-        "open connections per process (as many as there are descriptors)", 1 }, 0 },
+        "open connections per process (as many as there are descriptors)", 1 },
+      0 },
     { { "keepalive", 'k', "SECONDS", 0,
-        "close connections idle for so long; 0 closes after each answer (60)", 2 }, 0 },
+        "close connections idle for so long; 0 closes after each answer (60)", 2 },
+      0 },
     { { "request-timeout", 't', "SECONDS", 0,
-        "longest time for a request to arrive, or for a reply to make progress (10)", 2 }, 0 },
+        "longest time for a request to arrive, or for a reply to make progress (10)", 2 },
+      0 },
     { { "max-body", KEY_MAX_BODY, "BYTES", 0, "longest request body (1048576)", 2 }, 0 },
-    { { "multiplexer", KEY_MULTIPLEXER, "NAME", 0, "wait with select or poll (select)", 3 },
+    { { "multiplexer", KEY_MULTIPLEXER, "NAME", 0, "wait with select or poll (select)",
+        3 },
       OPTIONS_MULTIPLEXER },
     { { "accept", KEY_ACCEPT, "MODE", 0,
-        "reuseport: a listener per worker; shared: one listener, all are woken; exclusive: one "
-        "listener, EPOLLEXCLUSIVE (reuseport)", 3 }, OPTIONS_EPOLL },
-    { { "trigger", KEY_TRIGGER, "MODE", 0, "level- or edge-triggered epoll: level, edge (level)",
-        3 }, OPTIONS_EPOLL },
+        "reuseport: a listener per worker; shared: one listener, all are woken; "
+        "exclusive: one "
+        "listener, EPOLLEXCLUSIVE (reuseport)",
+        3 },
+      OPTIONS_EPOLL },
+    { { "trigger", KEY_TRIGGER, "MODE", 0,
+        "level- or edge-triggered epoll: level, edge (level)", 3 },
+      OPTIONS_EPOLL },
     { { "verbose", 'v', NULL, 0, "log every connection", 4 }, 0 },
     { { "quiet", 'q', NULL, 0, "log errors only", 4 }, 0 },
     { { "help", '?', NULL, 0, "print this", -1 }, 0 },
@@ -59,21 +70,20 @@ static long number(const char *option, const char *arg, long min, long max)
 
     errno = 0;
     n = strtol(arg, &end, 10);
-    if (end == arg || *end != '\0' || errno != 0 || n < min || n > max || isspace((unsigned char)*arg))
-        die(EXIT_USAGE, "--%s: '%s' is not a number from %ld to %ld", option, arg, min, max);
+    if (end == arg || *end != '\0' || errno != 0 || n < min || n > max ||
+        isspace((unsigned char)*arg))
+        die(EXIT_USAGE, "--%s: '%s' is not a number from %ld to %ld", option, arg, min,
+            max);
     return n;
 }
 
 static int choice(const char *option, const char *arg, const char *const names[], int n)
 {
-    char list[64] = "";
-
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++)
         if (strcmp(arg, names[i]) == 0)
             return i;
-        strcat(strcat(list, i > 0 ? ", " : ""), names[i]); /* names are few and short */
-    }
-    die(EXIT_USAGE, "--%s: '%s' is none of: %s", option, arg, list);
+    die(EXIT_USAGE, "--%s: '%s' is none of: %s, %s%s%s", option, arg, names[0], names[1],
+        n > 2 ? ", " : "", n > 2 ? names[2] : "");
 }
 
 static const char *address(const char *arg)
@@ -81,8 +91,8 @@ static const char *address(const char *arg)
     struct in6_addr any;
 
     if (inet_pton(AF_INET, arg, &any) != 1 && inet_pton(AF_INET6, arg, &any) != 1)
-        die(EXIT_USAGE, "--address: '%s' is not an IPv4 or IPv6 literal, such as 127.0.0.1",
-            arg);
+        die(EXIT_USAGE,
+            "--address: '%s' is not an IPv4 or IPv6 literal, such as 127.0.0.1", arg);
     return arg;
 }
 
@@ -131,7 +141,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         opt->keepalive_ms = (int)number("keepalive", arg, 0, MAX_SECONDS) * 1000;
         return 0;
     case 't':
-        opt->request_timeout_ms = (int)number("request-timeout", arg, 1, MAX_SECONDS) * 1000;
+        opt->request_timeout_ms =
+            (int)number("request-timeout", arg, 1, MAX_SECONDS) * 1000;
         return 0;
     case KEY_MAX_BODY:
         opt->max_body = (size_t)number("max-body", arg, 0, MAX_BODY_LIMIT);
@@ -143,7 +154,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         log_level = LOG_ERROR;
         return 0;
     case '?':
-        argp_help(state->root_argp, stdout, ARGP_HELP_SHORT_USAGE | ARGP_HELP_LONG | ARGP_HELP_DOC,
+        argp_help(state->root_argp, stdout,
+                  ARGP_HELP_SHORT_USAGE | ARGP_HELP_LONG | ARGP_HELP_DOC,
                   program_invocation_short_name);
         exit(EXIT_SUCCESS);
     case 'V':
@@ -156,7 +168,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
-/* More clients than the customary 1024 descriptors: as many as the administrator allows. */
+/* More clients than the customary 1024 descriptors: as many as the administrator
+ * allows. */
 static void raise_descriptor_limit(void)
 {
     struct rlimit limit;
@@ -180,7 +193,8 @@ int options_max_fds(void)
 struct options options_parse(int argc, char **argv, unsigned features)
 {
     static struct argp_option offered[TABLE + 1];
-    struct argp argp = { .options = offered, .parser = parse,
+    struct argp argp = { .options = offered,
+                         .parser = parse,
                          .doc = "Serve one small web application; see README.md." };
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     struct options opt = { .name = program_invocation_short_name,
@@ -200,7 +214,8 @@ struct options options_parse(int argc, char **argv, unsigned features)
     for (int i = 0; i < TABLE; i++)
         if (table[i].features == 0 || table[i].features & features)
             offered[n++] = table[i].option;
-    /* Without ARGP_NO_ERRS argp spreads an error over two lines; with it, it prints no help. */
+    /* Without ARGP_NO_ERRS argp spreads an error over two lines; with it, it prints no
+     * help. */
     if (argp_parse(&argp, argc, argv, ARGP_NO_ERRS | ARGP_NO_HELP, &index, &opt) != 0)
         die(EXIT_USAGE, "'%s' is unknown or lacks its value; see --help",
             argv[index - 1 > 0 ? index - 1 : 1]);

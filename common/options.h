@@ -39,7 +39,8 @@ struct options {
  * --help and --version print to stdout and exit 0. */
 struct options options_parse(int argc, char **argv, unsigned features);
 
-/* How many descriptors this process may have open: RLIMIT_NOFILE, but at most a million. */
+/* How many descriptors this process may have open: RLIMIT_NOFILE, but at most a
+ * million. */
 int options_max_fds(void);
 
 #endif

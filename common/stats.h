@@ -1,6 +1,8 @@
-/* stats.h - the scoreboard: one cell a worker, in memory that all processes of a server share.
- * Does not: lock. A cell has one writer, its worker; restarts, pid and started are the parent's
- * between two workers. Cells outlive their worker, so counters survive a crash. */
+/* stats.h - the scoreboard: one cell a worker, in memory that all processes of a server
+ * share.
+ * Does not: lock. A cell has one writer, its worker; restarts, pid and started are the
+ * parent's between two workers. Cells outlive their worker, so counters survive a
+ * crash. */
 #ifndef STATS_H
 #define STATS_H
 
@@ -15,8 +17,8 @@ struct stats {
     _Atomic uint64_t accepted;          /* connections ever */
     _Atomic uint64_t connections;       /* open now */
     _Atomic uint64_t requests;          /* answered by the application */
-    _Atomic uint64_t refused;           /* requests answered with an error by the server itself */
-    _Atomic uint64_t timeouts;          /* connections ended by a deadline */
+    _Atomic uint64_t refused;  /* requests answered with an error by the server itself */
+    _Atomic uint64_t timeouts; /* connections ended by a deadline */
     _Atomic uint64_t bytes_in;
     _Atomic uint64_t bytes_out;
 };
@@ -24,13 +26,14 @@ struct stats {
 /* This process's cell. Never NULL: before stats_setup() it is a private one. */
 extern struct stats *stats;
 
-/* Before any fork: make `slots` cells. mmap(2), MAP_SHARED. Failure: die(). */
-void stats_setup(int slots);
+/* Before any fork: make n cells. mmap(2), MAP_SHARED. Failure: die(). */
+void stats_setup(int n);
 
 int stats_slots(void);
 struct stats *stats_cell(int slot);
 
-/* Become the writer of cell `slot`. The connections of a predecessor that crashed are gone. */
+/* Become the writer of cell `slot`. The connections of a predecessor that crashed are
+ * gone. */
 void stats_take(int slot);
 int stats_slot(void); /* of this process */
 

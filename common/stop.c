@@ -1,5 +1,6 @@
 /* stop.c - see stop.h.
- * Does not: touch sockets; conn.c looks at `stopping` where it decides what comes next. */
+ * Does not: touch sockets; conn.c looks at `stopping` where it decides what comes
+ * next. */
 #include "stop.h"
 
 #include <stdlib.h>
@@ -11,8 +12,8 @@ enum { TICK_MS = 50 };
 volatile sig_atomic_t stopping;
 static volatile sig_atomic_t ticks;
 
-/* Every system call made here is async-signal-safe on Linux: signal-safety(7); setitimer(2) is
- * a bare system call. */
+/* Every system call made here is async-signal-safe on Linux: signal-safety(7);
+ * setitimer(2) is a bare system call. */
 static void stop(int sig)
 {
     struct itimerval every = { .it_interval.tv_usec = TICK_MS * 1000,
@@ -34,7 +35,8 @@ static void tick(int sig)
 
 void stop_on_signals(void)
 {
-    struct sigaction action = { .sa_handler = stop }; /* no SA_RESTART: calls end with EINTR */
+    struct sigaction action = { .sa_handler =
+                                    stop }; /* no SA_RESTART: calls end with EINTR */
 
     sigemptyset(&action.sa_mask);
     sigaction(SIGTERM, &action, NULL);

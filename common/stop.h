@@ -12,11 +12,11 @@ enum { STOP_TIMEOUT_MS = 2000 };
 extern volatile sig_atomic_t stopping;
 
 /* Catch SIGTERM and SIGINT; ignore SIGPIPE.
- * The first signal sets `stopping`, interrupts the system call that sleeps (no SA_RESTART) and
- * starts a timer that interrupts again every 50 ms. So a signal that falls between the look at
- * `stopping` and the sleep is not lost, and one that a slow handler swallowed neither. After
- * STOP_TIMEOUT_MS the process exits with status 0, whatever is still in flight. The second
- * signal has its default action: it kills. */
+ * The first signal sets `stopping`, interrupts the system call that sleeps (no
+ * SA_RESTART) and starts a timer that interrupts again every 50 ms. So a signal that
+ * falls between the look at `stopping` and the sleep is not lost, and one that a slow
+ * handler swallowed neither. After STOP_TIMEOUT_MS the process exits with status 0,
+ * whatever is still in flight. The second signal has its default action: it kills. */
 void stop_on_signals(void);
 
 #endif

@@ -21,10 +21,10 @@
 enum { KILL_AFTER_MS = STOP_TIMEOUT_MS + 1000 };
 
 struct worker {
-    pid_t pid;         /* 0: none at the moment */
-    int64_t started;   /* clock_ms() */
-    int64_t start_at;  /* clock_ms(), when pid is 0 */
-    int young_deaths;  /* in a row */
+    pid_t pid;        /* 0: none at the moment */
+    int64_t started;  /* clock_ms() */
+    int64_t start_at; /* clock_ms(), when pid is 0 */
+    int young_deaths; /* in a row */
 };
 
 static struct worker workers[MAX_WORKERS];
@@ -46,8 +46,9 @@ static void start(int slot, pid_t (*spawn)(int slot))
     }
 }
 
-/* When may the slot's next worker start? A program that dies at start must not become a loop
- * of forks; but the pause stays under a second, since a crash is no reason to be away. */
+/* When may the slot's next worker start? A program that dies at start must not become a
+ * loop of forks; but the pause stays under a second, since a crash is no reason to be
+ * away. */
 static int64_t next_start(struct worker *w, int64_t now)
 {
     int pause = RESPAWN_MIN_MS;
@@ -65,8 +66,8 @@ static int64_t next_start(struct worker *w, int64_t now)
 static void describe_death(int slot, pid_t pid, int status)
 {
     if (WIFSIGNALED(status))
-        log_line(LOG_WARNING, "worker %d (pid %d) was killed by signal %d (%s)", slot, pid,
-                 WTERMSIG(status), strsignal(WTERMSIG(status)));
+        log_line(LOG_WARNING, "worker %d (pid %d) was killed by signal %d (%s)", slot,
+                 pid, WTERMSIG(status), strsignal(WTERMSIG(status)));
     else
         log_line(LOG_WARNING, "worker %d (pid %d) exited with status %d", slot, pid,
                  WEXITSTATUS(status));
@@ -111,7 +112,8 @@ static void kill_all(int sig)
             kill(workers[slot].pid, sig);
 }
 
-/* Sleep until a signal comes or clock_ms() reaches `until`. Returns the signal, 0 for none. */
+/* Sleep until a signal comes or clock_ms() reaches `until`. Returns the signal, 0 for
+ * none. */
 static int sleep_until(int64_t until)
 {
     int64_t ms = until - clock_ms();

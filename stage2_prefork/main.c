@@ -40,8 +40,8 @@ static void event_loop(void)
     }
 }
 
-/* Start worker `slot`. The listener is inherited: all workers sleep in accept4(2) on the same
- * queue, and the kernel wakes one of them for each client. fork(2). */
+/* Start worker `slot`. The listener is inherited: all workers sleep in accept4(2) on the
+ * same queue, and the kernel wakes one of them for each client. fork(2). */
 static pid_t spawn(int slot)
 {
     pid_t pid = fork();

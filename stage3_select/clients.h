@@ -10,13 +10,14 @@
 struct clients {
     struct conn **by_fd; /* owned, its entries too; NULL: not a client */
     int size;            /* entries in by_fd: the first fd that does not fit */
+    int *ready; /* owned; as many entries: the fds that the last wait found ready */
     int listener;
-    bool accepting;      /* wait for the listener too */
+    bool accepting; /* wait for the listener too */
 };
 
-/* Sleep until a client or the listener is ready, a signal comes, or timeout_ms are over (-1:
- * never). Writes the ready fds to ready, which has room for `size`; returns how many. */
-int wait_select(const struct clients *clients, int timeout_ms, int ready[]);
-int wait_poll(const struct clients *clients, int timeout_ms, int ready[]);
+/* Sleep until a client or the listener is ready, a signal comes, or timeout_ms are over
+ * (-1: never). Fills `ready`; returns how many. */
+int wait_select(struct clients *clients, int timeout_ms);
+int wait_poll(struct clients *clients, int timeout_ms);
 
 #endif

@@ -4,8 +4,9 @@
 #include <sys/select.h>
 #include <sys/socket.h>
 
-#include "conn.h"
 #include "clients.h"
+#include "conn.h"
+#include "log.h"
 #include "net.h"
 #include "options.h"
 #include "stats.h"
@@ -43,7 +44,7 @@ static void accept_clients(void)
     }
 }
 
-static void event_loop(int *ready)
+static void event_loop(void)
 {
     while (!stopping || conn_count > 0) {
         int timeout_ms = net_paused() ? NET_PAUSE_MS : conn_timeout_ms();
@@ -51,16 +52,17 @@ static void event_loop(int *ready)
         struct conn *c;
         int n;
 
-        clients.accepting = !stopping && !net_paused() && conn_count < opt.max_connections;
+        clients.accepting =
+            !stopping && !net_paused() && conn_count < opt.max_connections;
         if (opt.multiplexer == MULTIPLEXER_SELECT)
-            n = wait_select(&clients, timeout_ms, ready);
+            n = wait_select(&clients, timeout_ms);
         else
-            n = wait_poll(&clients, timeout_ms, ready);
+            n = wait_poll(&clients, timeout_ms);
         for (int i = 0; i < n; i++) {
-            if (ready[i] == clients.listener)
+            if (clients.ready[i] == clients.listener)
                 knock = true;
             else
-                serve(clients.by_fd[ready[i]]);
+                serve(clients.by_fd[clients.ready[i]]);
         }
         if (knock)
             accept_clients(); /* last: a reused fd number is not among the ready ones */
@@ -71,16 +73,16 @@ static void event_loop(int *ready)
 
 int main(int argc, char **argv)
 {
-    int *ready;
-
     opt = options_parse(argc, argv, OPTIONS_MULTIPLEXER);
     conn_setup(&opt, false);
     clients.listener = net_listen(&opt, SOCK_NONBLOCK);
     clients.size = opt.multiplexer == MULTIPLEXER_SELECT ? FD_SETSIZE : options_max_fds();
     clients.by_fd = calloc((size_t)clients.size, sizeof(*clients.by_fd));
-    ready = calloc((size_t)clients.size, sizeof(*ready));
+    clients.ready = calloc((size_t)clients.size, sizeof(*clients.ready));
     stop_on_signals();
+    if (clients.by_fd == NULL || clients.ready == NULL)
+        die(EXIT_SYSTEM, "no memory for %d clients; lower ulimit -n", clients.size);
     net_announce(&opt);
-    event_loop(ready);
+    event_loop();
     return 0;
 }

@@ -5,7 +5,7 @@
 
 #include "clients.h"
 
-int wait_poll(const struct clients *clients, int timeout_ms, int ready[])
+int wait_poll(struct clients *clients, int timeout_ms)
 {
     static struct pollfd *fds; /* one for each fd there may be */
     nfds_t watched = 0;
@@ -21,7 +21,8 @@ int wait_poll(const struct clients *clients, int timeout_ms, int ready[])
         if (c == NULL)
             continue;
         fds[watched++] =
-            (struct pollfd){ .fd = fd, .events = c->want == WANT_READ ? POLLIN : POLLOUT };
+            (struct pollfd){ .fd = fd,
+                             .events = c->want == WANT_READ ? POLLIN : POLLOUT };
     }
 
     if (poll(fds, watched, timeout_ms) == -1)
@@ -29,6 +30,6 @@ int wait_poll(const struct clients *clients, int timeout_ms, int ready[])
 
     for (nfds_t i = 0; i < watched; i++)
         if (fds[i].revents != 0) /* POLLHUP and POLLERR come unasked */
-            ready[n++] = fds[i].fd;
+            clients->ready[n++] = fds[i].fd;
     return n;
 }

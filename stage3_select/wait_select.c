@@ -4,7 +4,7 @@
 
 #include "clients.h"
 
-int wait_select(const struct clients *clients, int timeout_ms, int ready[])
+int wait_select(struct clients *clients, int timeout_ms)
 {
     struct timeval timeout = { timeout_ms / 1000, timeout_ms % 1000 * 1000 };
     fd_set readable, writable;
@@ -25,11 +25,12 @@ int wait_select(const struct clients *clients, int timeout_ms, int ready[])
             maxfd = fd;
     }
 
-    if (select(maxfd + 1, &readable, &writable, NULL, timeout_ms < 0 ? NULL : &timeout) == -1)
+    if (select(maxfd + 1, &readable, &writable, NULL, timeout_ms < 0 ? NULL : &timeout) ==
+        -1)
         return 0; /* EINTR: the sets say nothing */
 
     for (int fd = 0; fd <= maxfd; fd++)
         if (FD_ISSET(fd, &readable) || FD_ISSET(fd, &writable))
-            ready[n++] = fd;
+            clients->ready[n++] = fd;
     return n;
 }

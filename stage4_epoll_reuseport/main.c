@@ -28,7 +28,8 @@ static void watch(struct conn *c, int op)
     struct epoll_event event = { .data.ptr = c };
 
     if (opt.trigger == TRIGGER_EDGE)
-        event.events = EPOLLIN | EPOLLOUT | EPOLLET; /* every change, once: told only once */
+        event.events =
+            EPOLLIN | EPOLLOUT | EPOLLET; /* every change, once: told only once */
     else
         event.events = c->want == WANT_READ ? EPOLLIN : EPOLLOUT;
     c->watched = c->want;
@@ -116,8 +117,8 @@ static void event_loop(void)
     }
 }
 
-/* Start worker `slot` on the listener that the parent keeps for that slot: if the worker dies,
- * its successor inherits the same queue. fork(2), socket(7). */
+/* Start worker `slot` on the listener that the parent keeps for that slot: if the worker
+ * dies, its successor inherits the same queue. fork(2), socket(7). */
 static pid_t spawn(int slot)
 {
     pid_t pid = fork();

@@ -345,7 +345,7 @@ START_TEST(pipelined_requests_cost_one_send)
 {
     enum { REQUESTS = 100 };
     static char requests[REQUESTS * 64];
-    char expected[8];
+    char expected[16];
     size_t len = 0;
     ssize_t n;
 
@@ -489,7 +489,6 @@ START_TEST(backpressure)
     } while (n > 0);
     ck_assert_int_eq(c->want, WANT_WRITE);
     ck_assert_uint_lt(c->requests, (unsigned)count);
-    ck_assert(c->would_block);
 
     while (sent < len || receive(3000)) { /* now it reads, little by little */
         sent += send_what_fits(requests + sent, len - sent);
