@@ -59,6 +59,7 @@ class Context:
         self.problems = []            # of the experiment at work; a bad run if there are any
         self.notes = []               # worth a line in the report, but no failure
         self.results = {}             # by experiment
+        self.known_costs = {}         # see cost_us()
         self.began = time.monotonic()
         self.title, self.part = "", ""  # of the experiment at work; "3/14"
 
@@ -218,5 +219,3 @@ class Context:
                 row = self.load(server, self.p["main_clients"], look=False)
             self.known_costs[key] = row["cpu_us_per_request"]
         return self.known_costs[key]
-
-    known_costs = {}

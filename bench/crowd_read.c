@@ -43,7 +43,7 @@ static void count_status(const struct client *c)
     }
 }
 
-/* The oldest request under way has its answer. more: bytes came behind it. */
+/* The oldest request under way has its answer. more: and then some. */
 static void count_answer(struct client *c, bool more)
 {
     const struct answer *a = &c->answer;
@@ -84,6 +84,14 @@ static bool answered(struct client *c, bool more)
     return holder || (wanted && !c->last && !run.opt.traits->fresh);
 }
 
+/* A server may say 408 to a connection that is just idle, and be read too late. */
+static bool farewell(const char *bytes, size_t n)
+{
+    static const char start[] = "HTTP/1.1 408";
+
+    return n >= sizeof(start) - 1 && memcmp(bytes, start, sizeof(start) - 1) == 0;
+}
+
 /* Bytes came. True: the connection goes on. */
 static bool take(struct client *c, const char *bytes, size_t n)
 {
@@ -98,7 +106,7 @@ static bool take(struct client *c, const char *bytes, size_t n)
         verdict = answer_feed(&c->answer, bytes, n, &used);
         bytes += used;
         n -= used;
-        if (verdict == ANSWER_COMPLETE && !answered(c, n > 0))
+        if (verdict == ANSWER_COMPLETE && !answered(c, n > 0 && !farewell(bytes, n)))
             return false;
     }
     if (verdict == ANSWER_MALFORMED) {

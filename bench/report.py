@@ -154,7 +154,7 @@ def headline_part(results):
 def cell_words(one, deadline_seconds):
     """State, and the number that says so."""
     if one["state"] == "stopped":
-        return f"no answer in {deadline_seconds:g} s"
+        return f"> {deadline_seconds:g} s"
     words = f"× {one['factor']:.1f}" if one["factor"] < 9.95 else f"× {one['factor']:,.0f}"
     if one["lost"]:
         words += f", {one['lost']} of {one['lost'] + one['answered']} lost"
@@ -162,7 +162,7 @@ def cell_words(one, deadline_seconds):
 
 
 def matrix_part(result, results):
-    heads = ["", *[fault["head"] for fault in result["faults"]]]
+    heads = ["stage", *[fault["head"] for fault in result["faults"]]]
     lines = ['<div class="scroll"><table class="matrix"><thead><tr>',
              *[f'<th scope="col">{esc(head)}</th>' for head in heads], "</tr></thead><tbody>"]
     for row in result["rows"]:

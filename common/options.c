@@ -117,6 +117,13 @@ static error_t parse_choice(int key, const char *arg, struct options *opt)
     }
 }
 
+_Noreturn static void print_help(const struct argp *argp)
+{
+    argp_help(argp, stdout, ARGP_HELP_SHORT_USAGE | ARGP_HELP_LONG | ARGP_HELP_DOC,
+              program_invocation_short_name);
+    exit(EXIT_SUCCESS);
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct options *opt = state->input;
@@ -154,15 +161,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         log_level = LOG_ERROR;
         return 0;
     case '?':
-        argp_help(state->root_argp, stdout,
-                  ARGP_HELP_SHORT_USAGE | ARGP_HELP_LONG | ARGP_HELP_DOC,
-                  program_invocation_short_name);
-        exit(EXIT_SUCCESS);
+        print_help(state->root_argp);
+    case ARGP_KEY_ARG:
+        die(EXIT_USAGE, "'%s' is not an option; see --help", arg);
     case 'V':
         puts(argp_program_version);
         exit(EXIT_SUCCESS);
-    case ARGP_KEY_ARG:
-        die(EXIT_USAGE, "'%s' is not an option; see --help", arg);
     default:
         return parse_choice(key, arg, opt);
     }

@@ -1,4 +1,4 @@
-/* fuzz_conn.c - libFuzzer target: any bytes, in any pieces, into a conn over a socketpair(2).
+/* fuzz_conn.c - libFuzzer: any bytes, in any pieces, into a conn over a socketpair(2).
  * Does not: check replies beyond their number and their order. */
 #include "conn.h"
 
@@ -12,8 +12,8 @@
 #include "app.h"
 #include "log.h"
 
-/* The input: a byte of switches, then pieces: a byte n and n bytes of what the client sends.
- * n = 0: the client reads. n = 255: it shuts its sending side. */
+/* The input: a byte of switches, then pieces: a byte n and n bytes of what the client
+ * sends. n = 0: the client reads. n = 255: it shuts its sending side. */
 enum {
     CLIENT_READS_AT_ONCE = 1,
     SMALL_BUFFERS = 2,
@@ -68,14 +68,19 @@ static void client_reads(int fd)
         received_len += (size_t)n;
 }
 
-/* Bytes that were read make no event: a complete request among them would wait for ever. */
+/* Bytes that were read make no event: a complete request among them would wait for
+ * ever. */
 static bool holds_a_request(const struct conn *c)
 {
     struct http_parser p = c->parser;
     struct request req;
     size_t len = c->in.len;
-    char *bytes = malloc(len);
+    char *bytes = malloc(len + 1);
 
+    if (bytes == NULL || len == 0) {
+        free(bytes);
+        return false;
+    }
     memcpy(bytes, c->in.base, len);
     ssize_t n = http_parse(&p, bytes, &len, MAX_BODY, &req);
     free(bytes);
@@ -127,8 +132,8 @@ static struct conn *serve(struct conn *c, int client, bool reads)
     return NULL;
 }
 
-/* Every reply there is begins with a status line, and the refusal, if any, is the last one.
- * Bodies may hold the same words, so only without a body that the client chose. */
+/* Every reply there is begins with a status line, and the refusal, if any, is the last
+ * one. Bodies may hold the same words, so only without a body that the client chose. */
 static void check_replies(bool echoed)
 {
     static const char start[] = "HTTP/1.1 ";

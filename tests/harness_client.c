@@ -156,10 +156,10 @@ static long unread_at_server(int netlink, const struct sockaddr_in *mine,
 
 void client_settle(const struct client *c)
 {
-    struct sockaddr_in mine, its;
+    struct sockaddr_in mine = { 0 }, its = { 0 };
     socklen_t len = sizeof mine;
     int netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-    int unsent;
+    int unsent = 0;
 
     ck_assert_msg(netlink >= 0, "sock_diag(7): %s", strerror(errno));
     getsockname(c->fd, (struct sockaddr *)&mine, &len);

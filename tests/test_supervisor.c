@@ -1,4 +1,4 @@
-/* test_supervisor.c - supervise() in a child of this process, with workers that die on demand.
+/* test_supervisor.c - supervise() in a child, with workers that die on demand.
  * Does not: start a stage; every wait is for a fact and has a deadline. */
 #include "supervisor.h"
 
@@ -105,7 +105,8 @@ static void set_up(void)
                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ck_assert_ptr_ne(shared, MAP_FAILED);
     stats_setup(SLOTS);
-    /* Orphaned workers become children of this process: it can tell whether there are any. */
+    /* Orphaned workers become children of this process: it can tell whether there are
+     * any. */
     ck_assert_int_eq(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
 }
 
@@ -284,8 +285,8 @@ START_TEST(sigterm_within_a_back_off)
 }
 END_TEST
 
-/* A worker that lived long enough is replaced without a pause, although those before it died
- * young, one after the other, until the pause was the longest there is. */
+/* A worker that lived long enough is replaced without a pause, although those before it
+ * died young, one after the other, until the pause was the longest there is. */
 START_TEST(old_worker_is_replaced_at_once)
 {
     enum { YOUNG = 8 };
