@@ -61,7 +61,7 @@ def stage(key, build, workers=1, more=()):
     _, label, program, args, model = next(row for row in STAGES if row[0] == key)
     if "--workers" in args:
         args = (*args, str(workers))
-        label = f"{label}, {workers}" if workers > 1 else label
+        label = f"{label} ({workers})" if workers > 1 else label
     else:
         workers = 1
     return Candidate(key, label, program, (*QUIET, *args, *more), build, model, workers)

@@ -17,23 +17,23 @@ import processes
 FORMS = {
     "smoke": {
         "seconds": 0.15, "rounds": 1, "other_rounds": 1, "clients": [16], "main_clients": 16,
-        "silent": [0, 1], "herd": [0, 20, 100], "herd_loop": [200], "cliff": 1100,
-        "cliff_seconds": 0.3, "workers": [1, 2], "handler_seconds": 0.3, "balance": 40,
-        "traced": (5, 25), "readers": 6, "kills": 2, "idle": 300, "probe_seconds": 0.1,
+        "silent": [0, 1], "herd": [0, 20, 100], "herd_loop": [200], "herd_seconds": 0.12, "cliff": 1100,
+        "cliff_seconds": 0.1, "workers": [1, 2], "handler_seconds": 0.3, "balance": 40,
+        "traced": (20, 120), "readers": 6, "kills": 2, "idle": 300, "probe_seconds": 0.1,
         "deadline_seconds": 0.12, "matrix_rows": ["stage1", "stage2", "stage3-select", "stage4"],
     },
     "short": {
         "seconds": 0.5, "rounds": 3, "other_rounds": 1, "clients": [1, 8, 64, 512],
         "main_clients": 64, "silent": [0, 1, 2, 4, 8], "herd": [0, 100, 300, 1000],
-        "herd_loop": [10000], "cliff": 1500, "cliff_seconds": 1.0, "workers": [1, 2, 4, 8],
-        "handler_seconds": 1.0, "balance": 200, "traced": (50, 250), "readers": 16, "kills": 8,
+        "herd_loop": [10000], "herd_seconds": 0.25, "cliff": 1500, "cliff_seconds": 0.3, "workers": [1, 2, 4, 8],
+        "handler_seconds": 1.0, "balance": 200, "traced": (100, 400), "readers": 16, "kills": 8,
         "idle": 10000, "probe_seconds": 0.3, "deadline_seconds": 0.4, "matrix_rows": None,
     },
     "full": {
         "seconds": 2.0, "rounds": 7, "other_rounds": 5,
         "clients": [1, 2, 4, 8, 16, 32, 64, 128, 256, 512], "main_clients": 64,
         "silent": [0, 1, 2, 4, 8, 16], "herd": [0, 30, 100, 200, 300, 500, 700, 1000],
-        "herd_loop": [3000, 10000], "cliff": 1500, "cliff_seconds": 3.0,
+        "herd_loop": [3000, 10000], "herd_seconds": 2.0, "cliff": 1500, "cliff_seconds": 3.0,
         "workers": [1, 2, 4, 8, 16, 32], "handler_seconds": 4.0, "balance": 1000,
         "traced": (200, 1200), "readers": 50, "kills": 40, "idle": 10000, "probe_seconds": 2.0,
         "deadline_seconds": 1.0, "matrix_rows": None,
@@ -59,22 +59,28 @@ class Context:
         self.problems = []            # of the experiment at work; a bad run if there are any
         self.notes = []               # worth a line in the report, but no failure
         self.results = {}             # by experiment
+        self.known_costs = {}         # see cost_us()
         self.began = time.monotonic()
-        self.title = ""
+        self.title, self.part = "", ""  # of the experiment at work; "3/14"
 
     # ---- Progress ----
 
     def say(self, text):
         """One line that is overwritten on a terminal; nothing elsewhere."""
         if not self.quiet and sys.stderr.isatty():
-            line = f"{time.monotonic() - self.began:4.0f} s  {self.title}: {text}"
+            line = f"{time.monotonic() - self.began:4.0f} s  {self.part} {self.title}: {text}"
             print(f"\r\033[K{line[:79]}", end="", file=sys.stderr, flush=True)
+
+    def clear_line(self):
+        if not self.quiet and sys.stderr.isatty():
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
 
     def begin(self, title):
         self.title = title
         self.problems, self.notes = [], []
         if not self.quiet and not sys.stderr.isatty():
-            print(f"{time.monotonic() - self.began:4.0f} s  {title}", file=sys.stderr, flush=True)
+            print(f"{time.monotonic() - self.began:4.0f} s  {self.part} {title}",
+                  file=sys.stderr, flush=True)
 
     def problem(self, text):
         if text not in self.problems:
@@ -136,6 +142,15 @@ class Context:
                 server.stop()
             except processes.ServerError as error:
                 self.problem(str(error))
+        finally:
+            server.discard()
+
+    @contextlib.contextmanager
+    def doomed(self, candidate):
+        """A server that the experiment is going to kill: its death is no problem of the run."""
+        server = processes.Server(candidate, self.all_cpus)
+        try:
+            yield server
         finally:
             server.discard()
 
@@ -204,5 +219,3 @@ class Context:
                 row = self.load(server, self.p["main_clients"], look=False)
             self.known_costs[key] = row["cpu_us_per_request"]
         return self.known_costs[key]
-
-    known_costs = {}

@@ -15,7 +15,8 @@ import measure
 import processes
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
-LARGE_BYTES = 1 << 20
+LARGE_BYTES = 4 << 20  # more than a turn of the loop sends, and than the sockets hold
+THINK_SECONDS = 0.001    # between answer and next request: the server is back at its wait
 WAITS = ("select", "pselect6", "poll", "ppoll", "epoll_wait", "epoll_pwait", "epoll_pwait2")
 RECEIVES = ("recvfrom", "read", "readv", "recvmsg")
 SENDS = ("sendto", "write", "writev", "sendmsg", "sendfile")
@@ -31,6 +32,7 @@ def kept(port, requests, path="/", batch=1):
         for _ in range(requests // batch):
             client.sendall(text)
             skip_answers(client, batch)
+            time.sleep(THINK_SECONDS)
 
 
 def skip_answers(client, n):
@@ -91,10 +93,10 @@ def traced(ctx, candidate, work, only=None):
         return parse_strace(out.read().decode())
 
 
-def calls_per_request(ctx, candidate, work):
+def calls_per_request(ctx, candidate, work, scale=1):
     """{call: calls per request}: the difference of two runs, so that start and end cancel out.
-    work(port, n) makes n requests."""
-    few, many = ctx.p["traced"]
+    work(port, n) makes n requests; scale: divides n."""
+    few, many = (n // scale for n in ctx.p["traced"])
     first = traced(ctx, candidate, lambda port: work(port, few))[0]
     second = traced(ctx, candidate, lambda port: work(port, many))[0]
     per = {name: (second[name] - first[name]) / (many - few) for name in second}
@@ -129,7 +131,8 @@ def level_edge(ctx):
     for workload, work, predicted in WORKLOADS:
         for mode, candidate in modes:
             ctx.say(f"{mode}, {workload}")
-            groups = in_groups(calls_per_request(ctx, candidate, work))
+            scale = 10 if workload == WORKLOADS[2][0] else 1
+            groups = in_groups(calls_per_request(ctx, candidate, work, scale))
             rows.append({"candidate": candidate.key, "label": mode, "workload": workload,
                          **{f"{name}_calls": n for name, n in groups.items()},
                          "calls": round(sum(groups.values()), 3),

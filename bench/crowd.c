@@ -1,7 +1,7 @@
-/* crowd.c - thousands of odd clients of one server on this machine, and a strict account of
- * what became of each request.
- * Does not: load other machines (it refuses any address but a loopback one), or replace wrk
- * where the most requests per second are wanted. */
+/* crowd.c - thousands of odd clients of one server on this machine, and a strict account
+ * of what became of each request.
+ * Does not: load other machines (it refuses any address but a loopback one), or replace
+ * wrk where the most requests per second are wanted. */
 #include "crowd.h"
 
 #include <errno.h>
@@ -15,8 +15,8 @@
 #include "log.h"
 
 enum {
-    TICK_MS = 10,       /* between two looks at who is due, and whether all are there */
-    QUIET_MS = 150,     /* holders are there when nothing changed for so long: a refusal */
+    TICK_MS = 10,   /* between two looks at who is due, and whether all are there */
+    QUIET_MS = 150, /* holders are there when nothing changed for so long: a refusal */
     PATIENCE_MS = 1000, /* comes after the kernel's handshake. Who waits longer, waits */
     SPARE_FDS = 32,
 };
@@ -54,7 +54,9 @@ static void start_due(void)
     int64_t due = run.opt.connections;
 
     if (run.opt.connect_rate > 0)
-        due = ((now_ns() - run.began_ns) / 1000000 + TICK_MS) * run.opt.connect_rate / 1000 + 1;
+        due = ((now_ns() - run.began_ns) / 1000000 + TICK_MS) * run.opt.connect_rate /
+                  1000 +
+              1;
     while (run.started < run.opt.connections && run.started < due && !run.stopping)
         client_start(&run.clients[run.started++]);
 }
@@ -117,7 +119,8 @@ static void raise_descriptor_limit(void)
     if (getrlimit(RLIMIT_NOFILE, &limit) == -1)
         die(EXIT_SYSTEM, "getrlimit: %s", strerror(errno));
     if (limit.rlim_max < needed)
-        die(EXIT_SYSTEM, "%d connections need %lu descriptors, the hard limit is %lu; see ulimit -Hn",
+        die(EXIT_SYSTEM,
+            "%d connections need %lu descriptors, the hard limit is %lu; see ulimit -Hn",
             run.opt.connections, (unsigned long)needed, (unsigned long)limit.rlim_max);
     limit.rlim_cur = limit.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &limit) == -1)
@@ -176,7 +179,8 @@ static void make_base(void)
     run.timeout = event_base_init_common_timeout(run.base, &timeout);
 }
 
-static void add_event(struct event *e, int fd, short what, event_callback_fn call, int64_t ms)
+static void add_event(struct event *e, int fd, short what, event_callback_fn call,
+                      int64_t ms)
 {
     struct timeval time = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
 

@@ -96,7 +96,8 @@ static void keep(struct answer *a, const char *bytes, size_t n)
     a->line_len = (uint8_t)(a->line_len + n);
 }
 
-enum answer_verdict answer_feed(struct answer *a, const char *bytes, size_t n, size_t *used)
+enum answer_verdict answer_feed(struct answer *a, const char *bytes, size_t n,
+                                size_t *used)
 {
     enum answer_verdict verdict = ANSWER_MORE;
     size_t at = 0;

@@ -1,30 +1,25 @@
-/* crowd_client.c - one client: connect, ask, read, account for each request, again.
- * Does not: decide when the run begins or ends.
+/* crowd_client.c - one client: connect, ask, wait, fail, begin again.
+ * Does not: read answers (crowd_read.c), or decide when the run begins or ends.
  *
- * Interface: client_init(), client_start(), client_stop(); in between the client lives by two events, its
- * socket's and its timer's. What the timer means depends on where the client is:
+ * Between client_start() and client_stop() a client lives by two events, its socket's and
+ * its timer's. What the timer means depends on where the client is:
  *   away        time to connect
  *   connecting  the connection took too long
- *   open        drip: next byte; slow-read: next slice; with a request under way: its answer
- *               took too long; without: time to ask */
+ *   open        drip: next byte; slow-read: next slice; with a request under way: its
+ *               answer took too long; without: time to ask */
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "crowd.h"
 
 enum {
-    INPUT = 65536,
-    READ_ROUNDS = 16,     /* then others have their turn */
-    BACK_OFF_MS = 10,     /* before another try after one that failed */
-    PER_SOURCE = 20000,   /* connections from one address; it has some 28,000 ports */
+    BACK_OFF_MS = 10,   /* before another try after one that failed */
+    PER_SOURCE = 20000, /* connections from one address; it has some 28,000 ports */
     SOURCES = 250,
 };
-
-static char input[INPUT];
 
 static void on_io(evutil_socket_t fd, short what, void *arg);
 static void client_open(struct client *c);
@@ -45,7 +40,7 @@ static void watch(struct client *c, short what)
     }
 }
 
-static void wait_ms(struct client *c, int64_t ms)
+void client_wait_ms(struct client *c, int64_t ms)
 {
     struct timeval time = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
 
@@ -61,7 +56,7 @@ static void wait_timeout(struct client *c)
 
 /* ---- the end of a connection, of a client ---- */
 
-static void settle(struct client *c)
+void client_settle(struct client *c)
 {
     if (!c->settled) {
         c->settled = true;
@@ -81,24 +76,22 @@ static void let_go(struct client *c)
 
 static void over(struct client *c)
 {
-    settle(c);
+    client_settle(c);
     let_go(c);
     c->state = CLIENT_OVER;
     if (--run.active == 0)
         event_base_loopbreak(run.base);
 }
 
-static bool may_ask(void)
+bool client_may_ask(void)
 {
     return !run.stopping && (run.opt.requests == 0 || run.granted < run.opt.requests);
 }
 
-/* The connection is gone; a holder has nothing else, the others begin anew. delay_ms -1: as
- * soon as this event has been dealt with. */
-static void again(struct client *c, int delay_ms)
+void client_again(struct client *c, int delay_ms)
 {
     let_go(c);
-    if (run.opt.traits->holder || !may_ask()) {
+    if (run.opt.traits->holder || !client_may_ask()) {
         over(c);
         return;
     }
@@ -106,12 +99,10 @@ static void again(struct client *c, int delay_ms)
     if (delay_ms == -1)
         client_open(c);
     else
-        wait_ms(c, delay_ms);
+        client_wait_ms(c, delay_ms);
 }
 
-/* How long to pause before the next go, which shall begin --interval after the last began
- * (probe) or ended. */
-static int pause_ms(const struct client *c)
+int client_pause_ms(const struct client *c)
 {
     int64_t elapsed;
 
@@ -121,16 +112,14 @@ static int pause_ms(const struct client *c)
     return elapsed < run.opt.interval_ms ? (int)(run.opt.interval_ms - elapsed) : 0;
 }
 
-/* The same after a failure: a server that fails at once must not be hammered. */
-static int retry_ms(const struct client *c)
+int client_retry_ms(const struct client *c)
 {
-    int ms = pause_ms(c);
+    int ms = client_pause_ms(c);
 
     return ms > BACK_OFF_MS ? ms : BACK_OFF_MS;
 }
 
-/* All requests without answer have failed. */
-static void fail(struct client *c, enum failure why)
+void client_fail(struct client *c, enum failure why)
 {
     uint32_t unsent = (uint32_t)((c->to_send - c->sent) / run.request_len);
 
@@ -143,35 +132,35 @@ static void fail(struct client *c, enum failure why)
     c->to_send = c->sent = 0;
 }
 
-/* The server has ended the connection. */
-static void ended(struct client *c, bool reset)
+void client_ended(struct client *c, bool reset)
 {
     bool partial = c->answer.started && c->outstanding == 0;
 
     run.counts.closed_by_server++;
     run.counts.reset_by_server += reset;
     run.counts.surplus += partial;
-    run.changed_ns = now_ns();
-    if (run.opt.traits->holder)
+    if (run.opt.traits->holder) {
+        run.changed_ns = now_ns();
         histogram_add(&run.closed_after, run.changed_ns - c->established_ns);
+    }
     if (run.opt.behaviour == NEVER_READ) {
-        again(c, 0); /* what became of its request it never wanted to know */
+        client_again(c, 0); /* what became of its request it never wanted to know */
     } else if (c->outstanding == 0) {
         run.counts.closed_idle += c->answers > 0 && !c->last;
-        again(c, pause_ms(c));
+        client_again(c, client_pause_ms(c));
     } else {
         if (!c->heard && c->answers > 0)
-            fail(c, FAILED_RACED);
+            client_fail(c, FAILED_RACED);
         else
-            fail(c, reset ? FAILED_RESET : FAILED_CLOSED);
-        again(c, retry_ms(c));
+            client_fail(c, reset ? FAILED_RESET : FAILED_CLOSED);
+        client_again(c, client_retry_ms(c));
     }
 }
 
 /* ---- asking ---- */
 
-/* What tells of answers: nothing, where the timer decides when to read; where nobody reads,
- * each arrival once. */
+/* What tells of answers: nothing, where the timer decides when to read; where nobody
+ * reads, each arrival once. */
 static short arrivals(void)
 {
     if (run.opt.behaviour == SLOW_READ)
@@ -185,7 +174,7 @@ static void send_rest(struct client *c)
     ssize_t n = send(c->fd, run.request + c->sent, c->to_send - c->sent, MSG_NOSIGNAL);
 
     if (n == -1 && errno != EAGAIN && errno != EINTR) {
-        ended(c, true);
+        client_read_out(c);
         return;
     }
     if (n > 0) {
@@ -195,8 +184,8 @@ static void send_rest(struct client *c)
     watch(c, c->sent < c->to_send ? (short)(arrivals() | EV_WRITE) : arrivals());
 }
 
-/* Request text goes out: as many as --depth and --requests allow. since: where the time to
- * the answer starts. */
+/* Requests go out, as many as --depth and --requests allow. since: where the time to the
+ * answer starts. */
 static void ask(struct client *c, int64_t since)
 {
     uint64_t n = (uint64_t)run.opt.depth;
@@ -217,10 +206,9 @@ static void ask(struct client *c, int64_t since)
     send_rest(c);
 }
 
-/* The open connection has nothing under way. */
-static void ask_next(struct client *c)
+void client_ask_next(struct client *c)
 {
-    if (may_ask())
+    if (client_may_ask())
         ask(c, now_ns());
     else
         over(c);
@@ -235,10 +223,10 @@ static void drip(struct client *c)
         run.counts.bytes_written++;
         c->paced++;
     } else if (errno != EAGAIN) {
-        ended(c, true);
+        client_read_out(c);
         return;
     }
-    settle(c);
+    client_settle(c);
     if (c->paced == run.request_len) {
         c->paced = 0;
         c->outstanding++;
@@ -246,7 +234,7 @@ static void drip(struct client *c)
         c->heard = false;
         run.counts.requests++;
     }
-    wait_ms(c, run.opt.interval_ms);
+    client_wait_ms(c, run.opt.interval_ms);
 }
 
 /* Half of a head, which always fits into an empty send buffer. */
@@ -255,15 +243,15 @@ static void send_half(struct client *c)
     ssize_t n = send(c->fd, run.request, run.request_len / 2, MSG_NOSIGNAL);
 
     if (n == -1) {
-        ended(c, true);
+        client_read_out(c);
         return;
     }
     run.counts.bytes_written += (uint64_t)n;
     watch(c, EV_READ);
-    settle(c);
+    client_settle(c);
 }
 
-/* Send a request and go with a reset, before the answer is read. SO_LINGER in socket(7). */
+/* Ask, and go with a reset before the answer is read. SO_LINGER in socket(7). */
 static void ask_and_reset(struct client *c)
 {
     struct linger linger = { .l_onoff = 1, .l_linger = 0 };
@@ -273,177 +261,7 @@ static void ask_and_reset(struct client *c)
         run.counts.bytes_written += run.request_len;
     }
     setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
-    again(c, run.opt.interval_ms);
-}
-
-/* ---- answers ---- */
-
-/* Is this body one of the right ones? */
-static bool right_body(const struct answer *a)
-{
-    struct crowd_options *opt = &run.opt;
-
-    if (opt->any_body)
-        return true;
-    if (opt->n_expected == 0)
-        opt->expected[opt->n_expected++] = (struct expected){ .len = a->len, .hash = a->hash };
-    for (int i = 0; i < opt->n_expected; i++) {
-        if (opt->expected[i].len == a->len && opt->expected[i].hash == a->hash) {
-            opt->expected[i].seen++;
-            return true;
-        }
-    }
-    return false;
-}
-
-static void count_status(const struct client *c)
-{
-    run.counts.answered_503 += c->answer.status == 503;
-    run.counts.answered_408 += c->answer.status == 408;
-    if (c->answer.status == 503 && c->answers == 0) {
-        run.counts.refused++;
-        run.changed_ns = now_ns();
-    }
-}
-
-/* The oldest request under way has its answer. more: bytes came behind it. */
-static void count_answer(struct client *c, bool more)
-{
-    const struct answer *a = &c->answer;
-
-    c->outstanding--;
-    if (a->status != 200) {
-        run.counts.failures[FAILED_WRONG_STATUS]++;
-        c->wrong = true;
-    } else if ((more && c->outstanding == 0) || !right_body(a)) {
-        run.counts.failures[FAILED_WRONG_BODY]++;
-    } else {
-        run.counts.served++;
-        histogram_add(&run.total, now_ns() - c->asked_ns);
-    }
-}
-
-/* An answer is complete. True: the connection goes on. */
-static bool answered(struct client *c, bool more)
-{
-    bool holder = run.opt.traits->holder;
-    bool wanted = c->outstanding > 0;
-
-    count_status(c);
-    if (wanted)
-        count_answer(c, more);
-    else if (c->answer.status != 408 && c->answer.status != 503)
-        run.counts.surplus++;
-    c->answers++;
-    settle(c);
-    if (c->answer.close) {
-        run.counts.announced_close += wanted && !run.opt.traits->fresh;
-        c->last = true;
-        fail(c, FAILED_AFTER_CLOSE);
-    }
-    c->answer = (struct answer){ 0 };
-    return holder || (wanted && !c->last && !run.opt.traits->fresh);
-}
-
-/* Bytes came. True: the connection goes on. */
-static bool take(struct client *c, const char *bytes, size_t n)
-{
-    enum answer_verdict verdict = ANSWER_COMPLETE;
-    size_t used;
-
-    if (!c->heard && c->outstanding > 0) {
-        c->heard = true;
-        histogram_add(&run.first_byte, now_ns() - c->asked_ns);
-    }
-    while (n > 0 && verdict == ANSWER_COMPLETE) {
-        verdict = answer_feed(&c->answer, bytes, n, &used);
-        bytes += used;
-        n -= used;
-        if (verdict == ANSWER_COMPLETE && !answered(c, n > 0))
-            return false;
-    }
-    if (verdict == ANSWER_MALFORMED) {
-        run.counts.surplus += c->outstanding == 0;
-        c->wrong = true;
-        fail(c, FAILED_WRONG_STATUS);
-        return false;
-    }
-    return true;
-}
-
-/* Read at most `most` bytes. Returns how many, 0: none for now, -1: the connection is no more
- * what it was. */
-static ssize_t read_some(struct client *c, size_t most)
-{
-    ssize_t n = recv(c->fd, input, most < INPUT ? most : INPUT, 0);
-
-    if (n > 0) {
-        run.counts.bytes_read += (uint64_t)n;
-        if (take(c, input, (size_t)n))
-            return n;
-        if (c->wrong)
-            again(c, retry_ms(c));
-        else
-            again(c, run.opt.interval_ms > 0 ? pause_ms(c) : -1);
-        return -1;
-    }
-    if (n == -1 && (errno == EAGAIN || errno == EINTR))
-        return 0;
-    ended(c, n == -1);
-    return -1;
-}
-
-/* Read until there is no more, so that the end of the stream is seen before the next request
- * is written. */
-static void read_all(struct client *c)
-{
-    ssize_t n = 1;
-
-    for (int round = 0; round < READ_ROUNDS && n > 0; round++)
-        n = read_some(c, INPUT);
-    if (n == -1 || run.opt.traits->holder || c->outstanding > 0 || c->answer.started)
-        return;
-    if (run.opt.interval_ms > 0 && !run.stopping)
-        wait_ms(c, run.opt.interval_ms);
-    else
-        ask_next(c);
-}
-
-/* As many bytes as --rate allows by now; a new request when the answer is complete. */
-static void read_slice(struct client *c)
-{
-    double seconds = (double)(now_ns() - c->established_ns) / 1e9;
-    uint64_t allowed = (uint64_t)(seconds * (double)run.opt.rate);
-    ssize_t n = 1;
-
-    while (n > 0 && c->paced < allowed) {
-        n = read_some(c, (size_t)(allowed - c->paced));
-        if (n == -1)
-            return;
-        c->paced += (uint64_t)n;
-    }
-    wait_ms(c, run.opt.interval_ms);
-    if (c->outstanding == 0 && !c->last)
-        ask_next(c);
-}
-
-/* Whatever comes stays unread; is it the end? An edge-triggered event tells of each arrival
- * once. A refusal is looked at without taking it. */
-static void look(struct client *c)
-{
-    struct pollfd p = { .fd = c->fd, .events = POLLRDHUP };
-    char head[12];
-
-    if (!c->heard && recv(c->fd, head, sizeof(head), MSG_PEEK) == sizeof(head)) {
-        c->heard = true;
-        if (memcmp(head + 9, "503", 3) == 0) {
-            run.counts.answered_503++;
-            run.counts.refused++;
-        }
-        run.counts.answered_408 += memcmp(head + 9, "408", 3) == 0;
-    }
-    if (poll(&p, 1, 0) == 1 && p.revents & (POLLRDHUP | POLLHUP | POLLERR))
-        ended(c, p.revents & POLLERR);
+    client_again(c, run.opt.interval_ms);
 }
 
 /* ---- connecting ---- */
@@ -453,7 +271,7 @@ static void begin(struct client *c)
     switch (run.opt.behaviour) {
     case SILENT:
         watch(c, EV_READ);
-        settle(c);
+        client_settle(c);
         break;
     case HALF:
         send_half(c);
@@ -471,13 +289,13 @@ static void begin(struct client *c)
         break;
     case SLOW_READ:
     case NEVER_READ:
-        settle(c);
-        ask_next(c);
+        client_settle(c);
+        client_ask_next(c);
         if (run.opt.behaviour == SLOW_READ && c->state == CLIENT_OPEN)
-            wait_ms(c, run.opt.interval_ms);
+            client_wait_ms(c, run.opt.interval_ms);
         break;
     default:
-        ask_next(c);
+        client_ask_next(c);
         break;
     }
 }
@@ -489,7 +307,7 @@ static void connected(struct client *c)
     run.counts.established++;
     histogram_add(&run.connect, c->established_ns - c->opened_ns);
     if (!run.opt.traits->holder)
-        settle(c);
+        client_settle(c);
     begin(c);
 }
 
@@ -502,8 +320,8 @@ static void connect_failed(struct client *c, int error)
         run.counts.connect_failed++;
         run.counts.connect_errno = error;
     }
-    settle(c);
-    again(c, retry_ms(c));
+    client_settle(c);
+    client_again(c, client_retry_ms(c));
 }
 
 /* Asked again, connect(2) says what became of the first time. */
@@ -517,13 +335,14 @@ static void try_connect(struct client *c)
         connect_failed(c, errno);
 }
 
-/* One address has ports for some 28,000 connections to one server; all of 127.0.0.0/8 is ours.
- * Closed ones hold their port for a while, so their number counts, not that of the open ones. */
+/* One address has ports for some 28,000 connections to one server; all of 127.0.0.0/8 is
+ * ours. Closed connections hold their ports for a while: the number of all counts. */
 static int bind_source(int fd)
 {
     uint64_t nth = run.counts.offered / PER_SOURCE % SOURCES;
     struct sockaddr_in source = { .sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK + (uint32_t)nth) };
+                                  .sin_addr.s_addr =
+                                      htonl(INADDR_LOOPBACK + (uint32_t)nth) };
     int yes = 1;
 
     if (nth == 0 || run.opt.address.ss_family != AF_INET)
@@ -535,7 +354,8 @@ static int bind_source(int fd)
 
 static int open_socket(void)
 {
-    int fd = socket(run.opt.address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd =
+        socket(run.opt.address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int yes = 1;
 
     if (fd == -1)
@@ -559,7 +379,6 @@ static void client_open(struct client *c)
     c->sent = c->to_send = 0;
     c->answer = (struct answer){ 0 };
     c->paced = 0;
-    c->opened_ns = now_ns();
     c->fd = open_socket();
     run.counts.offered++;
     run.granted += run.opt.traits->fresh;
@@ -568,6 +387,7 @@ static void client_open(struct client *c)
         return;
     }
     wait_timeout(c);
+    c->opened_ns = now_ns();
     /* On loopback the handshake is done by the time connect(2) says EINPROGRESS. */
     if (connect(c->fd, (struct sockaddr *)&run.opt.address, run.opt.address_len) == 0)
         connected(c);
@@ -589,9 +409,9 @@ static void on_io(evutil_socket_t fd, short what, void *arg)
     else if (what & EV_WRITE)
         send_rest(c);
     else if (run.opt.behaviour == NEVER_READ)
-        look(c);
+        client_look(c);
     else
-        read_all(c);
+        client_read(c);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
@@ -607,12 +427,12 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     } else if (run.opt.behaviour == DRIP) {
         drip(c);
     } else if (run.opt.behaviour == SLOW_READ) {
-        read_slice(c);
+        client_read_slice(c);
     } else if (c->outstanding > 0) {
-        fail(c, FAILED_TIMEOUT);
-        again(c, pause_ms(c));
+        client_fail(c, FAILED_TIMEOUT);
+        client_again(c, client_pause_ms(c));
     } else {
-        ask_next(c);
+        client_ask_next(c);
     }
 }
 
@@ -624,7 +444,7 @@ void client_init(struct client *c)
 
 void client_start(struct client *c)
 {
-    if (may_ask())
+    if (client_may_ask())
         client_open(c);
     else
         over(c);

@@ -15,28 +15,40 @@ enum { MAX_CONNECTIONS = 1000000, MAX_DEPTH = 1024, MAX_SECONDS = 86400 };
 const struct traits behaviours[BEHAVIOURS] = {
     [SILENT] = { "silent", "connect, send nothing, stay", true, false, false, false, 0 },
     [HALF] = { "half", "send half a request head, stay", true, false, false, false, 0 },
-    [DRIP] = { "drip", "send requests, a byte each --interval (100 ms)", true, false, false,
-               false, 100 },
-    [IDLE] = { "idle", "one complete request, then stay silently", true, false, false, false,
-               0 },
-    [SLOW_READ] = { "slow-read", "read the answer at --rate, a slice each --interval (100 ms)",
-                    true, false, false, true, 100 },
-    [NEVER_READ] = { "never-read", "send a request, never read, stay", true, false, false, true,
-                     0 },
+    [DRIP] = { "drip", "send requests, a byte each --interval (100 ms)", true, false,
+               false, false, 100 },
+    [IDLE] = { "idle", "one complete request, then stay silently", true, false, false,
+               false, 0 },
+    [SLOW_READ] = { "slow-read",
+                    "read the answer at --rate, a slice each --interval (100 ms)", true,
+                    false, false, true, 100 },
+    [NEVER_READ] = { "never-read", "send a request, never read, stay", true, false, false,
+                     true, 0 },
     [RESET] = { "reset", "send a request, reset the connection, again", false, true, true,
                 false, 0 },
-    [PROBE] = { "probe", "a request on a fresh connection each --interval (100 ms)", false, true,
-                true, false, 100 },
-    [SHORT] = { "short", "a request on a fresh connection, again", false, true, true, false, 0 },
-    [KEEP_ALIVE] = { "keep-alive", "a request, again on the same connection", false, false, true,
-                     false, 0 },
-    [PIPELINED] = { "pipelined", "--depth requests in one write, again", false, false, true,
-                    false, 0 },
+    [PROBE] = { "probe", "a request on a fresh connection each --interval (100 ms)",
+                false, true, true, false, 100 },
+    [SHORT] = { "short", "a request on a fresh connection, again", false, true, true,
+                false, 0 },
+    [KEEP_ALIVE] = { "keep-alive", "a request, again on the same connection", false,
+                     false, true, false, 0 },
+    [PIPELINED] = { "pipelined", "--depth requests in one write, again", false, false,
+                    true, false, 0 },
 };
 
 enum {
-    KEY_SECONDS = 256, KEY_PATH, KEY_RATE, KEY_REQUESTS, KEY_DEPTH, KEY_CONNECT_RATE,
-    KEY_TIMEOUT, KEY_INTERVAL, KEY_EXPECT, KEY_ANY_BODY, KEY_UNTIL_EOF, KEY_RECEIVE_BUFFER,
+    KEY_SECONDS = 256,
+    KEY_PATH,
+    KEY_RATE,
+    KEY_REQUESTS,
+    KEY_DEPTH,
+    KEY_CONNECT_RATE,
+    KEY_TIMEOUT,
+    KEY_INTERVAL,
+    KEY_EXPECT,
+    KEY_ANY_BODY,
+    KEY_UNTIL_EOF,
+    KEY_RECEIVE_BUFFER,
 };
 
 static const struct argp_option table[] = {
@@ -49,14 +61,17 @@ static const struct argp_option table[] = {
     { "until-eof", KEY_UNTIL_EOF, NULL, 0, "end when stdin ends, too", 2 },
     { "path", KEY_PATH, "PATH", 0, "what to GET (/)", 3 },
     { "expect", KEY_EXPECT, "TEXT", 0,
-      "the right answer; given several times: any of these. Without: 'hello world!' for /, the "
-      "first answer seen for other paths", 3 },
+      "the right answer; given several times: any of these. Without: 'hello world!' for "
+      "/, the "
+      "first answer seen for other paths",
+      3 },
     { "any-body", KEY_ANY_BODY, NULL, 0, "every body is right", 3 },
     { "depth", KEY_DEPTH, "N", 0, "requests in one write, for pipelined (16)", 3 },
     { "connect-rate", KEY_CONNECT_RATE, "N", 0,
       "so many first connections a second; 0: all at once (10000)", 4 },
     { "interval", KEY_INTERVAL, "MS", 0,
-      "between bytes, slices, probes; between answer and next request for the others", 4 },
+      "between bytes, slices, probes; between answer and next request for the others",
+      4 },
     { "timeout", KEY_TIMEOUT, "S", 0, "longest wait for an answer, in loops (5)", 4 },
     { "rate", KEY_RATE, "BYTES", 0, "bytes a second read by slow-read (65536)", 4 },
     { "receive-buffer", KEY_RECEIVE_BUFFER, "BYTES", 0,
@@ -73,7 +88,8 @@ static long number(const char *option, const char *arg, long min, long max)
     errno = 0;
     n = strtol(arg, &end, 10);
     if (end == arg || *end != '\0' || errno != 0 || n < min || n > max || *arg == ' ')
-        die(EXIT_USAGE, "--%s: '%s' is not a number from %ld to %ld", option, arg, min, max);
+        die(EXIT_USAGE, "--%s: '%s' is not a number from %ld to %ld", option, arg, min,
+            max);
     return n;
 }
 
@@ -84,19 +100,21 @@ static int milliseconds(const char *option, const char *arg)
     double seconds = strtod(arg, &end);
 
     if (end == arg || *end != '\0' || !(seconds >= 0.01 && seconds <= MAX_SECONDS))
-        die(EXIT_USAGE, "--%s: '%s' is not a number of seconds from 0.01 to %d", option, arg,
-            MAX_SECONDS);
+        die(EXIT_USAGE, "--%s: '%s' is not a number of seconds from 0.01 to %d", option,
+            arg, MAX_SECONDS);
     return (int)(seconds * 1000 + 0.5);
 }
 
 static enum behaviour behaviour(const char *arg)
 {
-    char list[256] = "";
+    char list[256];
+    size_t len = 0;
 
     for (int i = 0; i < BEHAVIOURS; i++) {
         if (strcmp(arg, behaviours[i].name) == 0)
             return (enum behaviour)i;
-        strcat(strcat(list, i > 0 ? ", " : ""), behaviours[i].name); /* few and short */
+        len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s", i > 0 ? ", " : "",
+                                behaviours[i].name);
     }
     die(EXIT_USAGE, "--behaviour: '%s' is none of: %s", arg, list);
 }
@@ -114,8 +132,8 @@ static void expect(struct crowd_options *opt, const char *text)
 static const char *path(const char *arg)
 {
     if (*arg != '/' || strlen(arg) > 1024 || arg[strcspn(arg, " \r\n")] != '\0')
-        die(EXIT_USAGE, "--path: '%s' does not begin with '/', holds blanks, or is too long",
-            arg);
+        die(EXIT_USAGE,
+            "--path: '%s' does not begin with '/', holds blanks, or is too long", arg);
     return arg;
 }
 
@@ -140,10 +158,14 @@ static error_t parse_rest(int key, char *arg, const struct argp_state *state)
         opt->receive_buffer = (int)number("receive-buffer", arg, 0, 1 << 30);
         return 0;
     case '?':
-        argp_help(state->root_argp, stdout, ARGP_HELP_STD_HELP, program_invocation_short_name);
+        argp_help(state->root_argp, stdout, ARGP_HELP_STD_HELP,
+                  program_invocation_short_name);
         exit(EXIT_SUCCESS);
     case ARGP_KEY_ARG:
         die(EXIT_USAGE, "'%s' is not an option; see --help", arg);
+    case ARGP_KEY_ERROR: /* getopt's word for it */
+        die(EXIT_USAGE, "'%s' is unknown or lacks its value; see --help",
+            state->argv[state->next - 1]);
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -210,12 +232,14 @@ static void resolve(struct crowd_options *opt)
         opt->address_len = sizeof(six);
         memcpy(&opt->address, &six, sizeof(six));
     } else {
-        die(EXIT_USAGE, "--address: '%s' is not an IPv4 or IPv6 literal, such as 127.0.0.1",
+        die(EXIT_USAGE,
+            "--address: '%s' is not an IPv4 or IPv6 literal, such as 127.0.0.1",
             opt->host);
     }
     if (!loopback)
         die(EXIT_USAGE,
-            "--address: %s is not a loopback address (127.0.0.0/8 or ::1); this program loads "
+            "--address: %s is not a loopback address (127.0.0.0/8 or ::1); this program "
+            "loads "
             "servers on its own machine only",
             opt->host);
 }
@@ -249,7 +273,7 @@ static char *help_filter(int key, const char *text, void *input)
 
     (void)input;
     if (key != ARGP_KEY_HELP_POST_DOC || !(out = open_memstream(&help, &len)))
-        return (char *)(uintptr_t)text;
+        return (char *)text;
     fputs("Behaviours:\n", out);
     for (int i = 0; i < BEHAVIOURS; i++)
         fprintf(out, "  %-12s %s\n", behaviours[i].name, behaviours[i].help);
@@ -259,17 +283,24 @@ static char *help_filter(int key, const char *text, void *input)
 
 void crowd_options_parse(struct crowd_options *opt, int argc, char **argv)
 {
-    struct argp argp = { .options = table, .parser = parse, .help_filter = help_filter,
+    struct argp argp = { .options = table,
+                         .parser = parse,
+                         .help_filter = help_filter,
                          .doc = "Be many odd clients of one server on this machine.\v-" };
-    int index = 0;
-
-    *opt = (struct crowd_options){ .behaviour = BEHAVIOURS, .host = "127.0.0.1", .path = "/",
-                                   .connections = 1, .depth = 16, .connect_rate = 10000,
-                                   .interval_ms = -1, .timeout_ms = 5000, .receive_buffer = -1,
-                                   .run_ms = 10000, .rate = 65536 };
-    /* Without ARGP_NO_ERRS argp spreads an error over two lines; with it, it prints no help. */
-    if (argp_parse(&argp, argc, argv, ARGP_NO_ERRS | ARGP_NO_HELP, &index, opt) != 0)
-        die(EXIT_USAGE, "'%s' is unknown or lacks its value; see --help",
-            argv[index - 1 > 0 ? index - 1 : argc > 1]);
+    *opt = (struct crowd_options){ .behaviour = BEHAVIOURS,
+                                   .host = "127.0.0.1",
+                                   .path = "/",
+                                   .connections = 1,
+                                   .depth = 16,
+                                   .connect_rate = 10000,
+                                   .interval_ms = -1,
+                                   .timeout_ms = 5000,
+                                   .receive_buffer = -1,
+                                   .run_ms = 10000,
+                                   .rate = 65536 };
+    /* Without ARGP_NO_ERRS argp spreads an error over two lines; with it, it has no help
+     * of its own. */
+    if (argp_parse(&argp, argc, argv, ARGP_NO_ERRS | ARGP_NO_HELP, NULL, opt) != 0)
+        die(EXIT_USAGE, "the command line is wrong; see --help");
     complete(opt);
 }

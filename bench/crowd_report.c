@@ -1,5 +1,5 @@
 /* crowd_report.c - see crowd_report.h.
- * Does not: use a JSON library: the lines are flat and hold only numbers and known words. */
+ * Does not: use a JSON library: the lines hold only numbers and known words. */
 #include "crowd_report.h"
 
 #include <inttypes.h>
@@ -117,8 +117,9 @@ void report_ready(void)
 
 static void print_requests(const struct counts *n)
 {
-    static const char *const names[FAILURES] = { "timeout",    "reset", "closed",     "wrong_status",
-                                                 "wrong_body", "raced", "after_close" };
+    static const char *const names[FAILURES] = { "timeout",      "reset",      "closed",
+                                                 "wrong_status", "wrong_body", "raced",
+                                                 "after_close" };
     uint64_t failed = 0;
 
     for (int i = 0; i < FAILURES; i++)
@@ -127,7 +128,8 @@ static void print_requests(const struct counts *n)
     print_count("served", n->served);
     print_count("failed", failed);
     for (int i = 0; i < FAILURES; i++)
-        printf("%s\"%s\":%" PRIu64, i == 0 ? ",\"failures\":{" : ",", names[i], n->failures[i]);
+        printf("%s\"%s\":%" PRIu64, i == 0 ? ",\"failures\":{" : ",", names[i],
+               n->failures[i]);
     putchar('}');
     print_count("unfinished", n->unfinished);
     print_count("closed_idle", n->closed_idle);
@@ -161,7 +163,8 @@ void report_end(void)
     print_count("bytes_read", run.counts.bytes_read);
     print_count("bytes_written", run.counts.bytes_written);
     printf(",\"seconds\":%.3f,\"load_seconds\":%.3f,\"cpu_seconds\":%.3f",
-           (double)(end - run.began_ns) / 1e9, (double)(run.stopped_ns - run.began_ns) / 1e9,
+           (double)(end - run.began_ns) / 1e9,
+           (double)(run.stopped_ns - run.began_ns) / 1e9,
            (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
                (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6);
     print_times("connect_us", &run.connect, 1e3);

@@ -5,8 +5,8 @@
 
 #include <stdint.h>
 
-/* Buckets grow with the values, 128 to a doubling: a value is known to 0.4 %. From 1 ns to
- * over two hours. */
+/* Buckets grow with the values, 128 to a doubling: a value is known to 0.4 %. From 1 ns
+ * to over two hours. */
 enum { HIST_STEPS = 128, HIST_DOUBLINGS = 36 };
 
 struct histogram {

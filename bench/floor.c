@@ -1,9 +1,11 @@
-/* floor.c - the least a server can do: the price of the kernel alone, to compare others with.
- * Does not: parse, time out, keep what does not fit; never use it for anything but measuring.
+/* floor.c - the least a server can do: the price of the kernel alone, to compare others
+ * with.
+ * Does not: parse, time out, keep what does not fit; never use it for anything but
+ * measuring.
  *
- * Per turn of a connection one recv(2) and one send(2), epoll_wait(2) amortised over the ready
- * ones. It counts blank lines to know how many requests it was sent, and it closes after each
- * answer when started with --close; it looks at nothing else. */
+ * Per turn of a connection one recv(2) and one send(2), epoll_wait(2) amortised over the
+ * ready ones. It counts blank lines to know how many requests it was sent, and it closes
+ * after each answer when started with --close; it looks at nothing else. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -40,8 +42,8 @@ static void must(bool ok, const char *what)
     }
 }
 
-/* Requests end in a blank line. A request that is split between two reads is not counted: the
- * load generators of the benchmark send theirs whole. */
+/* Requests end in a blank line. A request that is split between two reads is not counted:
+ * the load generators of the benchmark send theirs whole. */
 static size_t count_requests(const char *bytes, size_t len)
 {
     const char *end = bytes + len;
@@ -91,7 +93,8 @@ static int listen_on_loopback(void)
     int on = 1;
 
     must(listener != -1, "socket");
-    must(setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0, "TCP_NODELAY");
+    must(setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0,
+         "TCP_NODELAY");
     must(bind(listener, (struct sockaddr *)&address, len) == 0, "bind");
     must(listen(listener, BACKLOG) == 0, "listen");
     must(getsockname(listener, (struct sockaddr *)&address, &len) == 0, "getsockname");

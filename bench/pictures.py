@@ -106,7 +106,7 @@ def lines_panel(panel):
     series = [one for one in panel["series"] if one["points"]]
     xs = sorted({x for one in series for x, _ in one["points"]})
     ys = [y for one in series for _, y in one["points"]]
-    words = [f"set xlabel {quote(panel['x_label'])}", f"set ylabel {quote(panel['y_label'])}"]
+    words = [f"set xlabel {quote(panel['x_label'])} offset 0,0.8", f"set ylabel {quote(panel['y_label'])}"]
     if panel.get("y_log"):
         low, high, axis = log_axis("y", min(ys), max(ys))
     else:
@@ -158,7 +158,7 @@ def bar_rows(panel):
     """What bars and stacks have in common: their names, and nothing else on that axis."""
     bars = panel["bars"]
     names = ", ".join(f"{quote(bar['label'])} {-i}" for i, bar in enumerate(bars))
-    return [f"set xlabel {quote(panel['x_label'])}", "unset ylabel", f"set ytics ({names})",
+    return [f"set xlabel {quote(panel['x_label'])} offset 0,0.8", "unset ylabel", f"set ytics ({names})",
             f"set yrange [{-len(bars) + 0.5}:0.5]", "unset logscale y"]
 
 
@@ -240,9 +240,9 @@ def script(figure):
                   f"set rmargin at screen {1 - right / WIDTH:.4f}",
                   f"set bmargin at screen {(below + 52) / total:.4f}",
                   f"set tmargin at screen {(below + height - head) / total:.4f}"]
-        words.append("set grid ytics lc rgb '#80808040' lw 1 lt 1 dt 1"
+        words.append("set grid ytics lc rgb '#C0808080' lw 1 lt 1 dt 1"
                      if panel["kind"] == "lines" else
-                     "unset grid\nset grid xtics lc rgb '#80808040' lw 1 lt 1 dt 1")
+                     "unset grid\nset grid xtics lc rgb '#C0808080' lw 1 lt 1 dt 1")
         words += PANELS[panel["kind"]](panel)
     return "\n".join([*words, "unset multiplot", ""])
 

@@ -27,7 +27,8 @@ def take_turns(ctx, servers, points, rounds, **load):
             for server in servers:
                 ctx.say(f"{server.candidate.label}, {clients} clients, "
                         f"round {turn + 1} of {rounds}")
-                row = ctx.loaded(server, clients, look=turn == 0, **load)
+                look = turn == 0 and not load["close"]  # short ones all have their turn
+                row = ctx.loaded(server, clients, look=look, **load)
                 rows.append({"clients": clients, "round": turn + 1, **row})
     return rows
 
@@ -170,8 +171,6 @@ def short(ctx):
                   "stage4_cpu_us_per_request": floor_us + parse_us,
                   "stage4_ratio_to_floor": limit}}
     rows = sweep(ctx, close=True)
-    for row in rows:
-        row["served_clients"] = None  # all in turn: a look at one moment says nothing
     agrees = stage4_within(ctx, rows, limit)
     first = at_main(ctx, rows, "stage1")
     others = (f" Stage 1 needs {first['cpu_us_per_request']:.2f} µs, {spread_text(first)}."

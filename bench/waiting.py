@@ -59,19 +59,21 @@ def silent_clients(ctx):
                               more=("--keepalive", str(SILENT_SECONDS)))
     rows, asked = [], {}
     with contextlib.ExitStack() as stack:
+        ctx.say("starting all servers")
         for candidate in wanted:
             for silent in ctx.p["silent"]:
-                ctx.say(f"{candidate.label}, {silent} silent clients")
                 server = stack.enter_context(ctx.server(candidate))
                 ctx.check(server, "before the silent clients came")
-                for _ in range(silent):
-                    stack.enter_context(connect(server.port))
-                client = stack.enter_context(connect(server.port))
-                client.sendall(REQUEST)
-                asked[client] = time.monotonic()
                 rows.append({"candidate": candidate.key, "label": candidate.label,
-                             "silent_clients": silent, "client": client,
+                             "silent_clients": silent, "port": server.port,
                              "predicted_ms": predicted_wait_ms(candidate, silent)})
+        for row in rows:
+            for _ in range(row["silent_clients"]):
+                stack.enter_context(connect(row["port"]))
+            row["client"] = stack.enter_context(connect(row.pop("port")))
+        for row in rows:
+            row["client"].sendall(REQUEST)
+            asked[row["client"]] = time.monotonic()
         ctx.say("waiting for the answers")
         longest = max(row["predicted_ms"] for row in rows) / 1000 + 3
         waits = wait_for_answers(asked, longest)
@@ -147,7 +149,7 @@ def handler_row(ctx, server, load, seconds, predicted):
     row = measure.load_row(found, {"cpu_us": 0, "system_share": None, "voluntary_switches": 0,
                                    "involuntary_switches": 0}, load.clients)
     key = server.candidate.key
-    return {"candidate": key, "label": server.candidate.label.split(",")[0],
+    return {"candidate": key, "label": server.candidate.label.split(" (")[0],
             "workers": server.candidate.workers, "predicted_per_s": predicted,
             **{name: row[name] for name in ("offered_clients", "established_clients", "requests",
                                             "failed", "socket_errors", "non_2xx", "req_per_s",
@@ -270,7 +272,8 @@ def idle_herd(ctx):
             for turn in range(ctx.p["rounds"]):
                 for server in servers:
                     if n in herd_points(ctx, server.candidate):
-                        row = ctx.loaded(server, 1, look=False)
+                        row = ctx.loaded(server, 1, look=False,
+                                         seconds=ctx.p["herd_seconds"])
                         rows.append({"idle_clients": n, "round": turn + 1, **row})
     rows = merge_herd(rows)
     return herd_result(ctx, rows)

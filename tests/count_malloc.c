@@ -1,5 +1,7 @@
-/* count_malloc.c - an LD_PRELOAD library that counts allocations into a file others can read.
- * Does not: allocate differently; every call goes on to glibc's own function. ld.so(8). */
+/* count_malloc.c - an LD_PRELOAD library that counts allocations into a file others can
+ * read.
+ * Does not: allocate differently; every call goes on to glibc's own function.
+ * ld.so(8). */
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -7,7 +9,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* glibc's functions under their second names, so that no dlsym(3) is needed, which allocates. */
+/* glibc's functions under their second names, so that no dlsym(3) is needed, which
+ * allocates. */
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *p, size_t size);

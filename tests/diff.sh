@@ -9,9 +9,9 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 
 # FROM TO BUDGET, in changed lines: each - and each + is one.
-budgets='1 2 40
-2 3 120
-3 4 130'
+budgets='1 2 30
+2 3 150
+3 4 140'
 
 # A file that only the later stage has is new, and counts. One that only the earlier stage has
 # is named, no more. wait_poll.c is left out: against wait_select.c it is a lesson of its own.

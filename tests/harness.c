@@ -173,7 +173,7 @@ struct words {
 /* Split text at spaces and append the words. */
 static void words_add(struct words *w, const char *text)
 {
-    while (*(text += strspn(text, " "))) {
+    while (text && *(text += strspn(text, " "))) {
         size_t n = strcspn(text, " ");
 
         ck_assert_int_lt(w->argc, MAX_ARGS);

@@ -3,8 +3,8 @@
  *
  * Environment: BUILD_DIR, the folder of the servers (default: above the test program's
  * own); SERVER_WRAPPER, words to put before a server ("valgrind -q ..."); TIME_SCALE, by
- * which all deadlines are multiplied; TEST_JOBS, how many cases run side by side (4);
- * CK_RUN_CASE.
+ * which all deadlines are multiplied; TEST_JOBS, how many cases run side by side
+ * (all: they mostly wait); CK_RUN_CASE.
  *
  * What fails in here fails the Check test that called. */
 #ifndef HARNESS_H
@@ -181,6 +181,9 @@ void client_expect_silence(const struct client *c, int ms);
 
 /* No further byte comes, but the end of the stream (or a reset) within ms (scaled). */
 void client_expect_close(struct client *c, int ms);
+
+/* The same, and a reset is no good end: it can overtake an answer (RFC 9112 section 9.6). */
+void client_expect_end(struct client *c, int ms);
 
 /* Value of a field, or NULL. Static memory, overwritten by the next call. */
 const char *response_field(const struct response *r, const char *name);

@@ -3,7 +3,9 @@
 # last line the sums: "N passed, N failed". Status 0 only if something passed and nothing failed.
 # Does not: build, know what is tested.
 #
-# usage: tests/run.sh "PROGRAM [ARGUMENT...]"...
+# usage: tests/run.sh "PROGRAM [ARGUMENT...]"... [-- "PROGRAM [ARGUMENT...]"...]
+#
+# What stands behind -- runs after the others and alone: whatever counts and may not be disturbed.
 #
 # A program tells its counts by Check's summary line ("100%: Checks: 3, Failures: 0, Errors: 0")
 # or by "3 passed, 0 failed". Lines "note: ..." of its output are shown even if it passes: for
@@ -108,7 +110,20 @@ rm -f "$dir"/*.log "$dir"/*.result
 trap 'exit 130' INT TERM HUP
 trap 'end_strays' EXIT
 
-printf '%s\n' "$@" | xargs -d '\n' -P "${JOBS:-2}" -n 1 "$0" --one
+programs=0
+jobs=${JOBS:-2}
+while [ $# -gt 0 ]; do
+    together=''
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do
+        together="$together$1
+"
+        programs=$((programs + 1))
+        shift
+    done
+    [ $# -eq 0 ] || shift
+    printf %s "$together" | xargs -r -d '\n' -P "$jobs" -n 1 "$0" --one
+    jobs=1
+done
 
 # A server that outlives its test is a failure of its own. Those that were told to stop may
 # need a moment.
@@ -131,12 +146,12 @@ for result in "$dir"/*.result; do
     [ "$failed" = 0 ] && continue
     log=${result%.result}.log
     printf '\n---- %s\n' "$log"
-    cat "$log"
+    sed 's/^/  /' "$log" # so that no line of it can be taken for the sums
 done
 echo
 
 # A program without a result was not even started.
-cat "$dir"/*.result | awk -v programs=$# -v extra="$extra" '
+cat "$dir"/*.result | awk -v programs=$programs -v extra="$extra" '
     { failed += $1; checks += $2 }
     END {
         failed += extra + programs - NR

@@ -1,4 +1,4 @@
-/* test_buf.c - buf.c: grows by doubling, stops at its limit, gives back what is not needed.
+/* test_buf.c - buf.c grows by doubling, stops at its limit, gives memory back.
  * Does not: let malloc(3) fail. */
 #include "buf.h"
 

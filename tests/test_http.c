@@ -1,4 +1,4 @@
-/* test_http.c - what http.c accepts, what it refuses and with which status: a table each.
+/* test_http.c - what http.c accepts, what it refuses, and with which status.
  * Does not: compare with other parsers (test_http_oracle.c), use sockets (test_conn.c). */
 #include "http.h"
 
@@ -132,8 +132,8 @@ static void parse(struct slice in, struct arrival how, size_t max_body, char *ve
     }
 }
 
-/* However the input is cut, what comes of it is the same; and nothing of that depends on bytes
- * behind the end, which are not there to be read. */
+/* However the input is cut, what comes of it is the same; and nothing of that depends on
+ * bytes behind the end, which are not there to be read. */
 static void check_every_cut(const char *name, struct slice in, size_t max_body,
                             const char *expected)
 {
@@ -148,7 +148,8 @@ static void check_every_cut(const char *name, struct slice in, size_t max_body,
               "%s, cut behind byte %zu: expected %.400s, got %.400s, of %s", name, cut,
               expected, got, shown(in));
     }
-    /* A line is looked at anew with each byte of it, so long ones come in larger pieces. */
+    /* A line is looked at anew with each byte of it, so long ones come in larger
+     * pieces. */
     for (size_t step = stride; step < 4 * stride; step += stride) {
         parse(in, (struct arrival){ step, step, AT_START }, max_body, got);
         CHECK(strcmp(got, expected) == 0,
@@ -838,7 +839,8 @@ START_TEST(trailers_change_nothing)
 }
 END_TEST
 
-/* One parser, one buffer, request after request: chunks leave no trace in the next one. */
+/* One parser, one buffer, request after request: chunks leave no trace in the next
+ * one. */
 START_TEST(pipelined_requests)
 {
     static const char input[] =
@@ -1068,8 +1070,8 @@ START_TEST(unescape_nul)
 }
 END_TEST
 
-/* The parser refuses these, so what they decode to is nobody's business; that no byte behind
- * them is read, and none behind `out` written, is. */
+/* The parser refuses these, so what they decode to is nobody's business; that no byte
+ * behind them is read, and none behind `out` written, is. */
 START_TEST(unescape_stays_inside)
 {
     static const char *const bad[] = { "%", "%4", "a%", "a%4", "%%", "%zz", "%4z", "%z" };

@@ -1,7 +1,8 @@
-/* test_http_oracle.c - generated requests: what we accept, http_parser and evhttp must read alike.
- * Does not: say what is right; that is test_http.c's. Here two others are asked for theirs. */
+/* test_http_oracle.c - what we accept, http_parser and evhttp must read alike.
+ * Does not: say what is right, as test_http.c does; here two others are asked. */
 
-/* Both headers have a struct http_parser and an enum http_method. Theirs gets other names. */
+/* Both headers have a struct http_parser and an enum http_method. Theirs gets other
+ * names. */
 #define http_parser  oracle_parser
 #define http_method  oracle_method
 #define HTTP_GET     ORACLE_GET
@@ -76,7 +77,7 @@ static const char *shown(struct slice s)
     return text;
 }
 
-/* ---- Chance, but the same every time: TEST_SEED=N make test tries another course. ---- */
+/* ---- Chance, the same every time: TEST_SEED=N make test tries another course. ---- */
 
 static uint64_t seed = 1, chance;
 
@@ -479,8 +480,8 @@ static void ask_http_parser(struct slice in)
 
 /* ---- Where they may differ ---- */
 
-/* What we refuse and http_parser lets pass. Any other reason would be a mistake of ours; and
- * one of these that does not come up any more should leave the list. */
+/* What we refuse and http_parser lets pass. Any other reason would be a mistake of ours;
+ * and one of these that does not come up any more should leave the list. */
 static struct stricter {
     const char *why;
     const char *source; /* of our right to refuse */
@@ -529,8 +530,9 @@ static bool known_as_stricter(const char *why)
     return false;
 }
 
-/* Path and query as http_parser's own URL parser cuts them. False: it knows only host names of
- * letters, digits, '.', '-' and '_', while RFC 3986 section 3.2.2 has many more. */
+/* Path and query as http_parser's own URL parser cuts them. False: it knows only host
+ * names of letters, digits, '.', '-' and '_', while RFC 3986 section 3.2.2 has many
+ * more. */
 static bool split_url(struct slice *path, struct slice *query)
 {
     struct http_parser_url u;
@@ -562,8 +564,9 @@ static void check_same(struct slice ours, struct slice other, const char *what,
           (int)other.len, other.base, shown(in));
 }
 
-/* It takes a longer name that begins with Transfer-Encoding for one, and does not know that a tab
- * is a blank behind Content-Length's number, behind "chunked", and behind a chunk's size. */
+/* It takes a longer name that begins with Transfer-Encoding for one, and does not know
+ * that a tab is a blank behind Content-Length's number, behind "chunked", and behind a
+ * chunk's size. */
 static bool mistake_of_http_parser(struct slice in)
 {
     static const char *const errors[] = { "HPE_INVALID_CONTENT_LENGTH",
@@ -606,8 +609,8 @@ static void check_accepted(const struct ours *o, struct slice in)
           theirs.took, shown(in));
     CHECK(o->req.minor == (theirs.minor ? 1 : 0), "minor: we %d, http_parser %d, of %s",
           o->req.minor, theirs.minor, shown(in));
-    /* In HTTP/1.0 http_parser lets keep-alive beat close; RFC 9112 section 9.3 has close first.
-     * In a list with a mistake it loses its place: "clos, keep-alive". */
+    /* In HTTP/1.0 http_parser lets keep-alive beat close; RFC 9112 section 9.3 has close
+     * first. In a list with a mistake it loses its place: "clos, keep-alive". */
     bool expected = theirs.keep_alive && !theirs.close_and_keep_alive;
     CHECK(mutated || o->req.keep_alive == expected,
           "keep-alive: we %d, http_parser %d, of %s", o->req.keep_alive, expected,
@@ -769,8 +772,8 @@ static void ask_evhttp(const struct sockaddr_in *address, struct slice in)
     bufferevent_free(client);
 }
 
-/* evhttp hands on the target as it was sent; ours is what is left without scheme and authority
- * (evhttp's own split takes //a/b for one). */
+/* evhttp hands on the target as it was sent; ours is what is left without scheme and
+ * authority (evhttp's own split takes //a/b for one). */
 static void check_uri(const struct ours *o, struct slice in)
 {
     const char *uri = delivered.uri;
@@ -804,8 +807,8 @@ static void check_delivered(const struct ours *o, struct slice in)
         check_same(o->req.body, delivered.body, "body (evhttp)", in);
 }
 
-/* Of what is right, evhttp cannot read empty lines before a request, blanks behind the value of
- * a framing field, and chunk extensions. */
+/* Of what is right, evhttp cannot read empty lines before a request, blanks behind the
+ * value of a framing field, and chunk extensions. */
 START_TEST(like_evhttp)
 {
     struct sockaddr_in address;

@@ -1,4 +1,4 @@
-/* test_options.c - options.c: the defaults, every option, and what is said about wrong ones.
+/* test_options.c - the defaults, every option, and what is said about wrong ones.
  * Does not: open anything; each command line is read by a child of its own. */
 #include "options.h"
 

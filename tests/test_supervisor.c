@@ -1,4 +1,4 @@
-/* test_supervisor.c - supervise() in a child of this process, with workers that die on demand.
+/* test_supervisor.c - supervise() in a child, with workers that die on demand.
  * Does not: start a stage; every wait is for a fact and has a deadline. */
 #include "supervisor.h"
 
@@ -289,8 +289,8 @@ START_TEST(sigterm_within_a_back_off)
 }
 END_TEST
 
-/* A worker that lived long enough is replaced without a pause, although those before it died
- * young, one after the other, until the pause was the longest there is. */
+/* A worker that lived long enough is replaced without a pause, although those before it
+ * died young, one after the other, until the pause was the longest there is. */
 START_TEST(old_worker_is_replaced_at_once)
 {
     enum { YOUNG = 8 };

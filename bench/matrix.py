@@ -1,0 +1,179 @@
+"""matrix.py - the failure matrix: what each fault does to a fresh client of each stage.
+
+Does not: average over faults; each cell is measured by itself, on one server, in this run.
+"""
+import os
+import signal
+import time
+
+import measure
+import processes
+from waiting import READ_BYTES_PER_S, REPLY_BYTES
+from workers import start_ticks, workers_alive
+
+WORKERS = 4           # of stages 2 and 4
+ATTACKERS = 8         # more than workers
+HANDLER_CLIENTS = 2   # fewer than workers
+LOST = 0.01           # a larger share of fresh clients without answer is no accident
+DEGRADED = 2.0        # a fresh client that waits so many times longer than without the fault
+FD_LIMIT, FD_CLIENTS = 64, 400
+
+ROWS = ["stage1", "stage2", "stage3-select", "stage3-poll", "stage4", "stage4-shared",
+        "stage4-exclusive", "stage4-edge"]
+
+# key, head of the column, what is done, behaviour and options of the crowd
+FAULTS = [
+    ("silent", "silent client", f"{ATTACKERS} clients connect and say nothing",
+     (ATTACKERS, "silent", {})),
+    ("half", "half request", f"{ATTACKERS} clients send half a request",
+     (ATTACKERS, "half", {})),
+    ("slow-reader", "slow reader",
+     f"{ATTACKERS} clients read {REPLY_BYTES >> 20} MiB at {READ_BYTES_PER_S >> 10} KiB/s",
+     (ATTACKERS, "slow-read", {"path": f"/bytes?n={REPLY_BYTES}", "rate": READ_BYTES_PER_S})),
+    ("reset", "reset", f"{ATTACKERS} clients ask and reset, 100 times a second each",
+     (ATTACKERS, "reset", {"interval": 10})),
+    ("idle-herd", "idle herd", "900 clients ask once and stay", (900, "idle", {})),
+    ("no-descriptors", "no descriptors left",
+     f"{FD_CLIENTS} clients stay, {FD_LIMIT} descriptors a process",
+     (FD_CLIENTS, "idle", {})),
+    ("slow-handler", "slow handler", f"{HANDLER_CLIENTS} clients make handlers sleep 50 ms",
+     (HANDLER_CLIENTS, "short", {"path": "/sleep?ms=50"})),
+    ("busy-handler", "busy handler", f"{HANDLER_CLIENTS} clients make handlers compute 5 ms",
+     (HANDLER_CLIENTS, "short", {"path": "/burn?ms=5"})),
+    ("worker-killed", "worker killed", "a worker is killed every 200 ms", None),
+]
+
+UNAFFECTED, SLOWER, STOPPED = "unaffected", "degraded", "stopped"
+
+
+def predicted_state(candidate, fault, cpus):
+    """What the model says."""
+    free_worker = candidate.workers > HANDLER_CLIENTS and (
+        candidate.model == "blocking" or candidate.key in ("stage4-shared", "stage4-exclusive"))
+    if fault == "worker-killed":
+        return UNAFFECTED if candidate.workers > 1 else STOPPED
+    if fault == "no-descriptors":
+        return STOPPED
+    if fault == "slow-handler":
+        return UNAFFECTED if free_worker else SLOWER
+    if fault == "busy-handler":
+        return UNAFFECTED if free_worker and cpus > HANDLER_CLIENTS + 1 else SLOWER
+    if fault == "reset":
+        return UNAFFECTED
+    if candidate.model == "blocking":
+        return STOPPED
+    if fault == "idle-herd" and candidate.key.startswith("stage3"):
+        return SLOWER
+    return UNAFFECTED
+
+
+def mean_us(waits):
+    """Mean without the slowest twentieth: what the machine did besides does not count."""
+    kept = sorted(waits)[:max(1, len(waits) - len(waits) // 20)]
+    return sum(kept) / len(kept) if kept else None
+
+
+def judge(waits, lost, base_us):
+    """A cell: its state and number."""
+    mean = mean_us(waits)
+    share = lost / (lost + len(waits))
+    factor = mean / base_us if mean and base_us else None
+    if not waits:
+        state = STOPPED
+    elif share >= LOST or factor is None or factor >= DEGRADED:
+        state = SLOWER
+    else:
+        state = UNAFFECTED
+    return {"state": state, "factor": factor, "wait_us": mean, "base_us": base_us,
+            "answered": len(waits), "lost": lost, "lost_share": share}
+
+
+def probe(ctx, server):
+    return measure.probe(server.port, ctx.p["probe_seconds"], ctx.p["deadline_seconds"], 0.001)
+
+
+def disturbed(ctx, server, fault, base_us):
+    """The cell of a fault that clients cause; afterwards the server must be well again."""
+    connections, behaviour, options = fault[3]
+    if ctx.form == "smoke" and fault[0] == "idle-herd":
+        connections = 200
+    with ctx.crowd(server, connections, behaviour, **options) as crowd:
+        time.sleep(0.05)
+        waits, lost = probe(ctx, server)
+        crowd.finish()
+    ctx.check(server, f"after the fault: {fault[1]}")
+    return judge(waits, lost, base_us)
+
+
+def killed(ctx, server, base_us):
+    """The cell of SIGKILL: single processes die once, workers again and again."""
+    waits, lost = [], 0
+    for _ in range(3):
+        if server.candidate.workers > 1:
+            os.kill(min(workers_alive(server.pid), key=start_ticks), signal.SIGKILL)
+        else:
+            os.kill(server.pid, signal.SIGKILL)
+            processes.ended(server.process, 2)
+        more, none = measure.probe(server.port, 0.2, ctx.p["deadline_seconds"], 0.001)
+        waits, lost = waits + more, lost + none
+        if server.candidate.workers == 1:
+            break
+    return judge(waits, lost, base_us)
+
+
+def row_of(ctx, candidate):
+    cells = {}
+    with ctx.server(candidate, cpus=ctx.all_cpus) as server:
+        ctx.check(server, "before the faults")
+        base_us = mean_us(probe(ctx, server)[0])
+        for fault in FAULTS:
+            if fault[0] == "no-descriptors":
+                with ctx.server(candidate, cpus=ctx.all_cpus, nofile=FD_LIMIT) as small:
+                    cells[fault[0]] = disturbed(ctx, small, fault, base_us)
+            elif fault[3]:
+                ctx.say(f"{candidate.label}, {fault[1]}")
+                cells[fault[0]] = disturbed(ctx, server, fault, base_us)
+        if candidate.workers > 1:
+            cells["worker-killed"] = killed(ctx, server, base_us)
+            ctx.check(server, "after workers were killed")
+    if candidate.workers == 1:
+        with ctx.doomed(candidate) as server:
+            cells["worker-killed"] = killed(ctx, server, base_us)
+    for key, cell in cells.items():
+        cell["predicted"] = predicted_state(candidate, key, len(ctx.all_cpus))
+    return {"candidate": candidate.key, "label": candidate.label, "base_us": base_us,
+            "cells": {fault[0]: cells[fault[0]] for fault in FAULTS}}
+
+
+def failure_matrix(ctx):
+    ctx.need_crowd()
+    keys = ctx.p["matrix_rows"] or ROWS
+    rows = [row_of(ctx, candidate) for candidate in ctx.some_or_skip(*keys, workers=WORKERS)]
+    cells = [(row, key, cell) for row in rows for key, cell in row["cells"].items()]
+    off = [(row, key, cell) for row, key, cell in cells if cell["state"] != cell["predicted"]]
+    heads = {fault[0]: fault[1] for fault in FAULTS}
+    counts = {state: sum(cell["state"] == state for _, _, cell in cells)
+              for state in (UNAFFECTED, SLOWER, STOPPED)}
+    told = "; ".join(f"{row['label']}, {heads[key]}: {cell['state']}, not {cell['predicted']}"
+                     for row, key, cell in off[:6])
+    return {"prediction": {
+                "text": (f"Fresh clients come one after the other; unaffected means that they "
+                         f"wait less than {DEGRADED:.0f} times as long as without the fault, "
+                         "stopped that nobody was answered. Who blocks is stopped by any client "
+                         "that keeps its process waiting; loops are not, but select and poll slow "
+                         f"down among idle clients. {HANDLER_CLIENTS} slow handlers stop nobody "
+                         f"where {WORKERS} workers share a queue, for a free one takes the "
+                         "client; where there is one process, or a hash chooses the worker, they "
+                         f"do. {HANDLER_CLIENTS} busy handlers take the cpus from all; "
+                         "without descriptors all stop, until some are free again; only who has "
+                         "a parent and workers survives a kill."),
+                "value": {row["label"]: {key: cell["predicted"]
+                                         for key, cell in row["cells"].items()}
+                          for row in rows}},
+            "faults": [{"key": key, "head": head, "what": what} for key, head, what, _ in FAULTS],
+            "rows": rows, "agrees": not off, "figure": None,
+            "finding": (f"Of {len(cells)} cells {counts[UNAFFECTED]} are unaffected, "
+                        f"{counts[SLOWER]} degraded and {counts[STOPPED]} stopped; "
+                        + (f"{len(off)} differ from the prediction: {told}"
+                           f"{' and others' if len(off) > 6 else ''}." if off
+                           else "all as predicted."))}

@@ -1,0 +1,293 @@
+"""report.py - results as one page of HTML that needs nothing else: no network, no script.
+
+Does not: measure or draw; pictures come in as SVG text.
+"""
+import html
+
+import tables
+
+STYLE = """
+:root { color-scheme: light dark; --fg: #1c2024; --bg: #ffffff; --soft: #5f6870; --line: #d5dae0;
+  --panel: #f5f7f9; --good: #d9f0e1; --goodfg: #0b5129; --mid: #fcebc8; --midfg: #6b4400;
+  --bad: #f9d8d3; --badfg: #7c1c10; --link: #0b5cad; }
+@media (prefers-color-scheme: dark) { :root { --fg: #dfe4e9; --bg: #14181c; --soft: #98a2ac;
+  --line: #343b43; --panel: #1c2228; --good: #163d28; --goodfg: #a5e3bf; --mid: #4a3610;
+  --midfg: #f4d596; --bad: #521f19; --badfg: #f7b9b0; --link: #7db8f0; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1rem clamp(0.8rem, 3vw, 2rem) 4rem; max-width: 70rem;
+  background: var(--bg); color: var(--fg); font: 16px/1.5 system-ui, sans-serif;
+  overflow-wrap: break-word; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 0.6rem 0; }
+h2 { font-size: 1.25rem; margin: 2.6rem 0 0.4rem; padding-top: 0.8rem;
+  border-top: 1px solid var(--line); }
+a { color: var(--link); } nav { line-height: 2; } nav a { margin-right: 0.9rem; white-space: nowrap; }
+.soft { color: var(--soft); } .small { font-size: 0.85rem; }
+.question { font-size: 1.08rem; font-style: italic; margin: 0.3rem 0 0.8rem; }
+dl.story { display: grid; grid-template-columns: 6.5rem 1fr; gap: 0.4rem 1rem; margin: 0.8rem 0; }
+dl.story dt { color: var(--soft); } dl.story dd { margin: 0; }
+@media (max-width: 36rem) { dl.story { grid-template-columns: 1fr; gap: 0.1rem; }
+  dl.story dd { margin-bottom: 0.6rem; } }
+.scroll { overflow-x: auto; max-width: 100%; border: 1px solid var(--line); border-radius: 6px;
+  margin: 0.8rem 0; }
+table { border-collapse: collapse; width: 100%; font-size: 0.86rem;
+  font-variant-numeric: tabular-nums; }
+th, td { padding: 0.28rem 0.6rem; text-align: right; white-space: nowrap;
+  border-bottom: 1px solid var(--line); }
+tr:last-child td { border-bottom: 0; }
+thead th { background: var(--panel); font-weight: 600; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
+  background: var(--bg); } thead th:first-child { background: var(--panel); }
+td.text { text-align: left; }
+tr.ours td:first-child { font-weight: 600; }
+.headline thead th { white-space: normal; vertical-align: bottom; }
+.headline small { color: var(--soft); } .headline b { color: var(--fg); }
+.matrix td { text-align: center; line-height: 1.25; white-space: normal; } .matrix td:first-child { text-align: left;
+  white-space: nowrap; }
+.matrix thead th { white-space: normal; text-align: center; vertical-align: bottom;
+  padding: 0.28rem 0.4rem; min-width: 6.1rem; }
+.matrix td { padding: 0.28rem 0.3rem; } .matrix thead th:first-child { min-width: 0; }
+td.unaffected { background: var(--good); color: var(--goodfg); }
+td.degraded { background: var(--mid); color: var(--midfg); }
+td.stopped { background: var(--bad); color: var(--badfg); }
+td small { display: block; font-size: 0.9em; } td .odd { text-decoration: underline dotted; }
+figure { margin: 1rem 0; } .picture { overflow-x: auto; }
+figure svg { display: block; width: 100%; min-width: 34rem; max-width: 50rem; height: auto;
+  color: var(--fg); }
+code { background: var(--panel); padding: 0.1rem 0.35rem; border-radius: 4px; font-size: 0.9em; }
+.badge { display: inline-block; border-radius: 4px; padding: 0 0.5rem; font-size: 0.85rem;
+  vertical-align: middle; margin-left: 0.5rem; font-weight: 400; }
+.badge.good { background: var(--good); color: var(--goodfg); }
+.badge.mid { background: var(--mid); color: var(--midfg); }
+.badge.bad, .problems { background: var(--bad); color: var(--badfg); }
+.problems { padding: 0.5rem 1rem; border-radius: 6px; } .problems ul { margin: 0.2rem 0; }
+details { margin: 0.6rem 0; } summary { cursor: pointer; color: var(--soft); }
+ul.plain { padding-left: 1.2rem; }
+"""
+
+METHOD = [
+    "All on one machine, over loopback. Where there are two cpus, a server runs on the first and "
+    "whoever loads it on the last; the experiments with several workers give servers all cpus, "
+    "and say so. Nothing is compared that was not measured in the same run.",
+    "The candidates of keep-alive, pipelined and short are all running before the first load, "
+    "and take turns: A B C, A B C. Numbers are medians over the rounds. Ratios to the floor are "
+    "taken round by round, then their median, least and greatest are shown.",
+    "The floor is a server that parses nothing: a recv and a send for what has come, epoll_wait "
+    "shared by all that are ready. It is what the kernel costs. nginx and evhttp answer the same "
+    "twelve bytes.",
+    "CPU per request is the server's own account: nanoseconds on a cpu from schedstat of all its "
+    "processes, workers that died among them, divided by the answers that wrk counted. The "
+    "opening of connections is in it.",
+    "Before and after each load an answer is checked, status and body. Answers with another "
+    "status than 2xx and broken connections count as failed; where the model promises to answer, "
+    "one failure makes the whole run fail.",
+    "served is how many of the offered clients the server had accepted when it was looked at, "
+    "two thirds through a load of the first round: wrk by itself does not tell that nobody ever "
+    "answered some of its clients.",
+    "wrk waits 10 s for an answer (its default of 2 s would call slow answers lost), and corrects "
+    "its latencies for requests that it could not send in time. With pipelining it takes one time "
+    "a batch and miscounts them: no latency is shown there. If wrk uses 95 % of its cpu or more, "
+    "requests per second are its limit, and the row says generator-bound.",
+    "System calls are counted by strace, in two runs of different length whose difference is "
+    "taken, and never timed. Memory of idle connections is the private memory of the server with "
+    "all of a herd less that with a tenth of it.",
+]
+
+
+def esc(text):
+    return html.escape(str(text), quote=True)
+
+
+def table(heads, rows, classes="", row_classes=(), raw=False):
+    """Cells are escaped unless raw. The table scrolls in a box of its own."""
+    show = str if raw else esc
+    lines = [f'<div class="scroll"><table class="{classes}"><thead><tr>']
+    lines += [f'<th scope="col">{esc(head)}</th>' for head in heads] + ["</tr></thead><tbody>"]
+    for i, row in enumerate(rows):
+        name = row_classes[i] if i < len(row_classes) else ""
+        lines.append(f'<tr class="{name}">' + "".join(f"<td>{show(value)}</td>" for value in row)
+                     + "</tr>")
+    return "".join([*lines, "</tbody></table></div>"])
+
+
+def ours(rows):
+    return ["ours" if str(row.get("candidate", "")).startswith("stage") else "" for row in rows]
+
+
+# ---- The parts -----------------------------------------------------------------------------
+
+def cost_cell(row, name):
+    """What a request costs, and below it the ratio to the floor with its range."""
+    cost, median = row.get(f"{name}_us"), row.get(f"{name}_ratio")
+    if cost is None or median is None:
+        return "–"
+    return (f"{cost:.2f} µs<small><b>{median:.2f} ×</b> {row[f'{name}_ratio_min']:.2f} to "
+            f"{row[f'{name}_ratio_max']:.2f}</small>")
+
+
+def headline_part(results):
+    rows = results["headline"]
+    if not rows:
+        return ""
+    heads = ["server", "keep-alive", "pipelined", "one per connection", "requests/s", "p50 ms",
+             "p99 ms", "clients served", "bytes per idle connection"]
+    lines = []
+    for row in rows:
+        bound = " *" if row.get("generator_bound") else ""
+        lines.append([
+            esc(row["label"]),
+            *[cost_cell(row, name) for name in ("keep_alive", "pipelined", "short")],
+            tables.cell(row.get("req_per_s"), tables.whole) + bound,
+            tables.cell(row.get("p50_us"), tables.milliseconds),
+            tables.cell(row.get("p99_us"), tables.milliseconds),
+            esc(row.get("served", "–")), tables.cell(row.get("idle_bytes"), tables.whole)])
+    note = ("<p class=\"small soft\">CPU time of the whole server per request, and how many times "
+            "the floor's that is: the median over the rounds, least to greatest. "
+            f"{results['main_clients']} clients, {results['depth']} requests a batch when "
+            "pipelining; requests/s, p50 and p99 of keep-alive. Who serves 1 of "
+            f"{results['main_clients']} clients has good latencies, for that one."
+            + (" * wrk's cpu was full: this is its limit, not the server's."
+               if any(row.get("generator_bound") for row in rows) else "") + "</p>")
+    return (f'<h2 id="headline">The servers side by side</h2>'
+            f"{table(heads, lines, 'headline', row_classes=ours(rows), raw=True)}{note}")
+
+
+def cell_words(one, deadline_seconds):
+    """State, and the number that says so."""
+    if one["state"] == "stopped":
+        return f"> {deadline_seconds:g} s"
+    words = f"× {one['factor']:.1f}" if one["factor"] < 9.95 else f"× {one['factor']:,.0f}"
+    if one["lost"]:
+        words += f", {one['lost']} of {one['lost'] + one['answered']} lost"
+    return words
+
+
+def matrix_part(result, results):
+    heads = ["stage", *[fault["head"] for fault in result["faults"]]]
+    lines = ['<div class="scroll"><table class="matrix"><thead><tr>',
+             *[f'<th scope="col">{esc(head)}</th>' for head in heads], "</tr></thead><tbody>"]
+    for row in result["rows"]:
+        lines.append(f"<tr><td>{esc(row['label'])}</td>")
+        for fault in result["faults"]:
+            one = row["cells"][fault["key"]]
+            odd = one["state"] != one["predicted"]
+            words = f'<span class="odd">{one["state"]}</span>' if odd else one["state"]
+            title = f"predicted: {one['predicted']}; {fault['what']}"
+            lines.append(f'<td class="{one["state"]}" title="{esc(title)}">{words}<small>'
+                         f'{esc(cell_words(one, results["deadline_seconds"]))}</small></td>')
+        lines.append("</tr>")
+    lines.append("</tbody></table></div>")
+    legend = "".join(f"<li>{esc(fault['head'])}: {esc(fault['what'])}</li>"
+                     for fault in result["faults"])
+    return ("".join(lines) + '<p class="small soft">How much longer a fresh client waits than '
+            "without the fault. Underlined: not as predicted.</p><details><summary>what is done "
+            f'in each column</summary><ul class="plain small">{legend}</ul></details>')
+
+
+def badge(result):
+    if result["skipped"]:
+        return '<span class="badge mid">skipped</span>'
+    if not result["ok"]:
+        return '<span class="badge bad">failed</span>'
+    if result["agrees"] is None:
+        return ""
+    return ('<span class="badge good">as predicted</span>' if result["agrees"] else
+            '<span class="badge mid">against the prediction</span>')
+
+
+def problem_list(problems):
+    items = "".join(f"<li>{esc(problem)}</li>" for problem in problems)
+    return f'<div class="problems"><b>This went wrong</b><ul>{items}</ul></div>'
+
+
+def counters_text(result):
+    counters = result.get("kernel_counters") or {}
+    if not counters:
+        return ""
+    told = ", ".join(f"{name} +{count}" for name, count in counters.items())
+    return f"{result['seconds']:.0f} s; the kernel counted {told}."
+
+
+def section(result, results, picture):
+    name = result["name"]
+    parts = [f'<section><h2 id="{esc(name)}">{esc(result["title"])}{badge(result)}</h2>',
+             f'<p class="question">{esc(result["question"])}</p>']
+    if result["problems"]:
+        parts.append(problem_list(result["problems"]))
+    if result["skipped"]:
+        parts.append(f"<p>Skipped: {esc(result['skipped'])}.</p>")
+    elif result["finding"]:
+        parts.append('<dl class="story"><dt>predicted</dt><dd>'
+                     f'{esc(result["prediction"]["text"])}</dd><dt>found</dt><dd><b>'
+                     f'{esc(result["finding"])}</b></dd></dl>')
+    if picture:
+        parts.append(f'<figure><div class="picture">{picture}</div></figure>')
+    if result.get("faults") and result["rows"]:
+        parts.append(matrix_part(result, results))
+    elif result["rows"]:
+        heads, cells = tables.grid(tables.COLUMNS[name], result["rows"], page=True)
+        open_ = " open" if len(cells) <= 10 else ""
+        parts.append(f"<details{open_}><summary>all numbers, {len(cells)} rows</summary>"
+                     f"{table(heads, cells, row_classes=ours(result['rows']))}</details>")
+    for note in result["notes"]:
+        parts.append(f'<p class="small soft">{esc(note)}.</p>')
+    parts.append(f'<p class="small soft">Again: <code>{esc(result["command"])}</code> '
+                 f"{esc(counters_text(result))}</p></section>")
+    return "".join(parts)
+
+
+def flat(value):
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {text}" for key, text in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(str(one) for one in value)
+    return {True: "yes", False: "no", None: "unknown"}.get(value, value)
+
+
+def environment_part(environment):
+    rows = [(key.replace("_", " "), flat(value)) for key, value in environment.items()
+            if key not in ("tools", "sysctls")]
+    rows += [(tool, version or "not installed")
+             for tool, version in environment.get("tools", {}).items()]
+    rows += list(environment.get("sysctls", {}).items())
+    lines = "".join(f"<tr><td>{esc(key)}</td><td class=\"text\" style=\"white-space:normal\">"
+                    f"{esc(value)}</td></tr>" for key, value in rows)
+    return ('<h2 id="environment">Where it was measured</h2><div class="scroll"><table><tbody>'
+            f"{lines}</tbody></table></div>")
+
+
+def summary(results, environment):
+    """The few lines under the title."""
+    where = f"{environment.get('cpus')} cpus, {environment.get('cpu_model')}"
+    if environment.get("virtual_machine"):
+        where += " (virtual machine)"
+    dirty = ", with changes that are not in it" if environment.get("tree_dirty") else ""
+    return (f"<p>{esc(environment.get('date'))}, {esc(where)}, Linux "
+            f"{esc(environment.get('kernel'))}, commit {esc(environment.get('commit'))}{dirty}; "
+            f"{esc(results['form'])} form, {results['seconds']:.0f} s. Absolute numbers are this "
+            "machine's; the ratios are what to take home.</p>")
+
+
+def page(results, environment, pictures):
+    """results.json, environment.json and {name: svg} as the text of index.html."""
+    experiments = results["experiments"].values()
+    links = ['<a href="#headline">side by side</a>'] if results["headline"] else []
+    links += [f'<a href="#{esc(result["name"])}">{esc(result["name"])}</a>'
+              for result in experiments]
+    links += ['<a href="#environment">environment</a>', '<a href="#method">method</a>']
+    bad = [f"{result['name']}: {problem}" for result in experiments
+           for problem in result["problems"]]
+    skipped = [result for result in experiments if result["skipped"]]
+    parts = ['<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
+             '<meta name="viewport" content="width=device-width, initial-scale=1">',
+             "<title>Four ways to serve: measured</title>", f"<style>{STYLE}</style></head><body>",
+             "<h1>Four ways to serve, measured</h1>", summary(results, environment),
+             problem_list(bad) if bad else ""]
+    if skipped:
+        parts.append("<p>Skipped: " + "; ".join(
+            f"{esc(result['name'])} ({esc(result['skipped'])})" for result in skipped) + ".</p>")
+    parts += [f"<nav>{' '.join(links)}</nav>", headline_part(results)]
+    ordered = sorted(experiments, key=lambda result: not result.get("faults"))
+    parts += [section(result, results, pictures.get(result["name"])) for result in ordered]
+    parts += [environment_part(environment), '<h2 id="method">How it was measured</h2><ul>',
+              "".join(f"<li>{esc(text)}</li>" for text in METHOD), "</ul></body></html>"]
+    return "\n".join(parts) + "\n"

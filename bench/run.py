@@ -1,0 +1,319 @@
+#!/usr/bin/env python3
+"""run.py - the benchmark: the same work for every stage, and where each model breaks.
+
+Usage: run.py [--full | --smoke] [--only NAME ...] [--stages PROGRAM ...] [--save DIR]
+Prints tables, and writes index.html, a picture for each experiment, results.json and
+environment.json. Ends with 0 if all went well, 1 if a server died, hung, or answered wrongly
+(the page says which), 2 for a wrong command line. Does not: talk to anything but loopback.
+
+results.json, format 1 (what is there stays; more may be added):
+  format, form ("short", "full", "smoke"), ok, seconds, main_clients, depth, deadline_seconds
+  headline     [{candidate, label, keep_alive_us, keep_alive_ratio, keep_alive_ratio_min,
+               keep_alive_ratio_max, the same for pipelined_ and short_, req_per_s, p50_us,
+               p99_us, served, generator_bound, idle_bytes}]; what was not measured is absent
+  experiments  {name: {
+      name, title, question, command   to run it again
+      prediction   {text, value}       value: its numbers by name; null if it was skipped
+      rows         [{candidate, label, ...}]   units are in the names; null: not measured.
+                   failure-matrix: {..., cells: {fault: {state, predicted, factor, wait_us,
+                   base_us, answered, lost, lost_share}}}
+      finding      one sentence, made from rows
+      agrees       whether the rows agree with the prediction; null: cannot be said
+      ok           false if anything in `problems` happened
+      problems, notes   [text]
+      skipped      null, or why it could not be run
+      figure       what pictures.py draws, or null
+      seconds, kernel_counters   how long it took, and what the kernel counted meanwhile
+  }}
+candidate: floor, evhttp, nginx, stage1, stage2, stage3-select, stage3-poll, stage4, stage4-edge,
+stage4-shared, stage4-exclusive.
+"""
+import sys
+
+sys.dont_write_bytecode = True  # no files next to the sources
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import resource  # noqa: E402
+import shutil  # noqa: E402
+import textwrap  # noqa: E402
+import time  # noqa: E402
+import traceback  # noqa: E402
+
+import context  # noqa: E402
+import costs  # noqa: E402
+import environment  # noqa: E402
+import matrix  # noqa: E402
+import measure  # noqa: E402
+import pictures  # noqa: E402
+import processes  # noqa: E402
+import report  # noqa: E402
+import tables  # noqa: E402
+import throughput  # noqa: E402
+import waiting  # noqa: E402
+import workers  # noqa: E402
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+# In the order of the report. name, title, question, function.
+EXPERIMENTS = [
+    ("keep-alive", "Requests on connections that stay open",
+     "What does one more request cost, and who is served at all?", throughput.keep_alive),
+    ("short", "One request per connection",
+     "What does it cost to come, ask once, and go?", throughput.short),
+    ("pipelined", "Requests in batches of 16",
+     "How cheap does a request get when many share a system call?", throughput.pipelined),
+    ("silent-clients", "Clients that say nothing",
+     "How long does a fresh client wait behind clients that are silent?",
+     waiting.silent_clients),
+    ("idle-herd", "One active client among many idle ones",
+     "Who pays for clients that do nothing?", waiting.idle_herd),
+    ("fd-cliff", "More clients than descriptors",
+     "Many clients come and stay: who is served, who is refused, and by which stage?",
+     waiting.fd_cliff),
+    ("slow-handler", "A handler that waits 50 ms",
+     "Does multiplexing clients multiplex the waiting of handlers?", waiting.slow_handler),
+    ("busy-handler", "A handler that computes 5 ms",
+     "How many workers help when handlers compute?", waiting.busy_handler),
+    ("accept-balance", "Three ways to share new clients among workers",
+     "Who gets the clients, how many workers wake for one, and who waits when work is uneven?",
+     workers.accept_balance),
+    ("level-edge", "Level-triggered and edge-triggered",
+     "Is edge-triggered epoll cheaper?", costs.level_edge),
+    ("slow-readers", "Clients that read slowly",
+     "Large answers to slow clients: does anybody else wait, and what is held for them?",
+     waiting.slow_readers),
+    ("worker-killed", "A worker is killed every 200 ms",
+     "What does a crash cost the clients, and how soon is there a new worker?",
+     workers.worker_killed),
+    ("cost", "The price list",
+     "What do a request and an idle connection cost, in system calls, switches and bytes?",
+     costs.cost),
+    ("failure-matrix", "The failure matrix",
+     "Which fault stops which model?", matrix.failure_matrix),
+]
+# Short connections leave thousands of sockets in TIME_WAIT, which make a look into the kernel's
+# table of sockets slow: they come after those who look.
+RUN_LATE = ("short", "fd-cliff", "failure-matrix")
+
+
+def parse_arguments(argv):
+    names = [name for name, *_ in EXPERIMENTS]
+    parser = argparse.ArgumentParser(
+        description="The same work for every stage, and where each model breaks.",
+        epilog=textwrap.fill("experiments: " + ", ".join(names), 78),
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--full", dest="form", action="store_const", const="full",
+                      default="short", help="the long form: more rounds, more points")
+    form.add_argument("--smoke", dest="form", action="store_const", const="smoke",
+                      help="every experiment in tiny: is the benchmark itself well?")
+    parser.add_argument("--only", nargs="+", metavar="NAME", default=[],
+                        help="these experiments; commas may separate them")
+    parser.add_argument("--stages", nargs="+", metavar="PROGRAM", default=[],
+                        help="these servers and the floor, such as stage3_select")
+    parser.add_argument("--build", default=os.path.join(ROOT, "build"), metavar="DIR",
+                        help="where the servers are (build)")
+    parser.add_argument("--report", metavar="DIR", help="where the report goes (BUILD/report)")
+    parser.add_argument("--save", metavar="DIR", help="copy the report there, too")
+    options = parser.parse_args(argv)
+    options.only = [name for words in options.only for name in words.replace(",", " ").split()]
+    options.stages = [name for words in options.stages
+                      for name in words.replace(",", " ").split()]
+    options.report = options.report or os.path.join(options.build, "report")
+    wrong = [name for name in options.only if name not in names]
+    if wrong:
+        parser.error(f"no experiment '{wrong[0]}'; there are: {', '.join(names)}")
+    known = {row[2] for row in context.candidates.STAGES} | {"floor", "nginx", "evhttp"}
+    wrong = [name for name in options.stages if name not in known]
+    if wrong:
+        parser.error(f"no server '{wrong[0]}'; there are: {', '.join(sorted(known))}")
+    return options
+
+
+def missing_programs(build):
+    programs = sorted({row[2] for row in context.candidates.STAGES})
+    paths = [os.path.join(build, name) for name in programs]
+    paths.append(os.path.join(build, "bench", "floor"))
+    return [path for path in paths if not os.access(path, os.X_OK)]
+
+
+# ---- One experiment ------------------------------------------------------------------------
+
+def command_of(name, options):
+    words = [f"make bench ONLY={name}"]
+    if options.form == "full":
+        words.append("FULL=1")
+    if options.stages:
+        words.append(f'STAGES="{" ".join(options.stages)}"')
+    return " ".join(words)
+
+
+def run_experiment(ctx, experiment, options):
+    """Its entry in results.json, whatever happens to it."""
+    name, title, question, function = experiment
+    result = {"name": name, "title": title, "question": question,
+              "command": command_of(name, options), "prediction": None, "rows": [],
+              "finding": None, "agrees": None, "skipped": None, "figure": None}
+    ctx.begin(name)
+    began, counters = time.monotonic(), measure.kernel_counters()
+    try:
+        result.update(function(ctx))
+    except context.Skip as why:
+        result["skipped"] = str(why)
+    except (processes.ServerError, measure.ToolError, OSError, ValueError) as error:
+        ctx.problem(f"{type(error).__name__}: {error}")
+    except Exception as error:  # a bug of ours must not hide what was measured so far
+        traceback.print_exc()
+        ctx.problem(f"the benchmark itself failed: {type(error).__name__}: {error}")
+    finally:
+        processes.end_all()
+    result.update({
+        "problems": list(ctx.problems), "notes": list(ctx.notes), "ok": not ctx.problems,
+        "seconds": time.monotonic() - began,
+        "kernel_counters": measure.counters_between(counters, measure.kernel_counters())})
+    return result
+
+
+def run_all(ctx, options):
+    chosen = [one for one in EXPERIMENTS if not options.only or one[0] in options.only]
+    order = sorted(chosen, key=lambda one: one[0] in RUN_LATE)
+    for i, experiment in enumerate(order):
+        ctx.part = f"{i + 1}/{len(order)}"
+        result = run_experiment(ctx, experiment, options)
+        ctx.results[result["name"]] = result
+        print_result(ctx, result)
+    return {name: ctx.results[name] for name, *_ in chosen}
+
+
+# ---- The terminal --------------------------------------------------------------------------
+
+def print_result(ctx, result):
+    ctx.clear_line()
+    print(f"\n{result['name']}: {result['question']}")
+    if result["skipped"]:
+        print(f"  SKIPPED: {result['skipped']}")
+    elif result.get("faults") and result["rows"]:
+        print(tables.matrix_lines(result))
+    elif result["rows"]:
+        print(tables.text_table(tables.COLUMNS[result["name"]],
+                                tables.terminal_rows(result, ctx.p["main_clients"])))
+    if result["finding"]:
+        print(textwrap.fill(result["finding"], 78))
+    for note in result["notes"]:
+        print(textwrap.fill(f"note: {note}", 78))
+    for problem in result["problems"]:
+        print(textwrap.fill(f"FAILED: {problem}", 78))
+    sys.stdout.flush()
+
+
+# ---- The report ----------------------------------------------------------------------------
+
+def write(path, text):
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def draw_all(experiments, folder):
+    """{name: svg for the page}; each picture is a file of its own, too."""
+    found = {}
+    if not shutil.which("gnuplot"):
+        print("no pictures: gnuplot is not installed (package gnuplot-nox)", file=sys.stderr)
+        for result in experiments.values():
+            result["notes"].append("no picture: gnuplot is not installed (package gnuplot-nox)")
+        return found
+    for name, result in experiments.items():
+        if result["figure"]:
+            try:
+                svg = pictures.draw(result["figure"], name, f"{name}: {result['title']}")
+            except (RuntimeError, ArithmeticError, ValueError) as error:
+                result["problems"].append(f"the picture: {error}")
+                result["ok"] = False
+                continue
+            write(os.path.join(folder, f"{name}.svg"), svg)
+            found[name] = pictures.for_page(svg)
+    return found
+
+
+def write_report(results, stamp, folder):
+    os.makedirs(folder, exist_ok=True)
+    for name in os.listdir(folder):  # pictures of an earlier run
+        if name.endswith(".svg"):
+            os.unlink(os.path.join(folder, name))
+    drawn = draw_all(results["experiments"], folder)
+    results["ok"] = all(result["ok"] for result in results["experiments"].values())
+    write(os.path.join(folder, "results.json"), json.dumps(results, indent=1) + "\n")
+    write(os.path.join(folder, "environment.json"), json.dumps(stamp, indent=1) + "\n")
+    write(os.path.join(folder, "index.html"), report.page(results, stamp, drawn))
+
+
+def save(folder, target):
+    """Copy what a report consists of, and nothing else that may be in its folder."""
+    os.makedirs(target, exist_ok=True)
+    for name in os.listdir(target):
+        if name.endswith(".svg"):
+            os.unlink(os.path.join(target, name))
+    for name in sorted(os.listdir(folder)):
+        if name in ("index.html", "results.json", "environment.json") or name.endswith(".svg"):
+            shutil.copyfile(os.path.join(folder, name), os.path.join(target, name))
+
+
+def prepare(ctx):
+    """This program runs where the generators do, and hands on as many descriptors as it may."""
+    os.sched_setaffinity(0, ctx.generator_cpus)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+
+
+def conclude(results, options, folder):
+    """The last lines; the exit status."""
+    experiments = results["experiments"].values()
+    bad = [result["name"] for result in experiments if not result["ok"]]
+    skipped = [result["name"] for result in experiments if result["skipped"]]
+    if results["headline"]:
+        print("\nCPU per request (keep-alive, pipelined, short), x: times the floor; idle: bytes\n"
+              "per connection; req/s and served: keep-alive")
+        print(tables.text_table(tables.HEADLINE, results["headline"]))
+    print(f"\n{len(results['experiments'])} experiments in {results['seconds']:.0f} s; "
+          f"{len(bad)} failed{': ' + ', '.join(bad) if bad else ''}; {len(skipped)} skipped"
+          f"{': ' + ', '.join(skipped) if skipped else ''}")
+    print(f"the page: {os.path.relpath(os.path.join(folder, 'index.html'))}")
+    return 1 if bad or (options.form == "smoke" and skipped) else 0
+
+
+def benchmark(options):
+    ctx = context.Context(options.form, options.build, options.stages or None)
+    stamp = environment.stamp(ROOT, ctx.server_cpus, ctx.generator_cpus, options.form)
+    prepare(ctx)
+    experiments = run_all(ctx, options)
+    results = {"format": 1, "form": options.form, "ok": True,
+               "seconds": time.monotonic() - ctx.began, "main_clients": ctx.p["main_clients"],
+               "depth": throughput.DEPTH, "deadline_seconds": ctx.p["deadline_seconds"],
+               "headline": tables.headline(experiments, ctx.p["main_clients"]),
+               "experiments": experiments}
+    write_report(results, stamp, options.report)
+    if options.save:
+        save(options.report, options.save)
+    return conclude(results, options, options.report)
+
+
+def main(argv):
+    options = parse_arguments(argv)
+    missing = missing_programs(options.build)
+    if missing:
+        print(f"run.py: {os.path.relpath(missing[0])} is missing; make bench builds it",
+              file=sys.stderr)
+        return 1
+    processes.raise_on_signals()
+    try:
+        return benchmark(options)
+    except KeyboardInterrupt:
+        print("\nstopped; all that was started is ended", file=sys.stderr)
+        return 130
+    finally:
+        processes.end_all()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

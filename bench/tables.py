@@ -1,0 +1,239 @@
+"""tables.py - rows as tables: which columns an experiment shows, for the terminal and the page.
+
+Does not: measure, or know HTML.
+"""
+PAGE_ONLY = True
+
+
+def whole(value):
+    return f"{value:,.0f}"
+
+
+def two(value):
+    return f"{value:,.2f}"
+
+
+def one(value):
+    return f"{value:,.1f}"
+
+
+def percent(value):
+    return f"{value * 100:.0f}%"
+
+
+def milliseconds(us):
+    """Of microseconds, with as many digits as mean something."""
+    ms = us / 1000
+    return f"{ms:.2f}" if ms < 10 else f"{ms:,.0f}"
+
+
+def seconds(ms):
+    return f"{ms / 1000:.2f}"
+
+
+def kib(value):
+    return f"{value / 1024:,.1f}"
+
+
+def listed(values):
+    return " ".join(str(value) for value in values)
+
+
+def yes(value):
+    return "yes" if value else ""
+
+
+def word(value):
+    return str(value)
+
+
+SERVED = [("offered", "offered_clients", whole, PAGE_ONLY),
+          ("established", "established_clients", whole, PAGE_ONLY),
+          ("served", "served_clients", whole)]
+FAILED = [("failed", "failed", whole),
+          ("socket errors", "socket_errors", whole, PAGE_ONLY),
+          ("not 2xx", "non_2xx", whole, PAGE_ONLY)]
+LOAD = [("server", "label", word), ("clients", "clients", whole, PAGE_ONLY), *SERVED,
+        ("requests", "requests", whole, PAGE_ONLY), *FAILED,
+        ("late", "late", whole, PAGE_ONLY),
+        ("req/s", "req_per_s", whole), ("p50 ms", "p50_us", milliseconds),
+        ("p99 ms", "p99_us", milliseconds), ("CPU us", "cpu_us_per_request", two),
+        ("CPU min", "cpu_us_per_request_min", two, PAGE_ONLY),
+        ("CPU max", "cpu_us_per_request_max", two, PAGE_ONLY),
+        ("x floor", "ratio_to_floor_median", two),
+        ("min", "ratio_to_floor_min", two, PAGE_ONLY),
+        ("max", "ratio_to_floor_max", two, PAGE_ONLY),
+        ("system", "system_share", percent, PAGE_ONLY),
+        ("switches", "voluntary_switches_per_request", two, PAGE_ONLY),
+        ("preempted", "involuntary_switches_per_request", two, PAGE_ONLY),
+        ("rounds", "rounds", whole, PAGE_ONLY),
+        ("wrk cpu", "generator_cpu_share", percent),
+        ("generator-bound", "generator_bound", yes, PAGE_ONLY)]
+HANDLER = [("server", "label", word), ("workers", "workers", whole),
+           ("offered", "offered_clients", whole), ("requests", "requests", whole),
+           ("established", "established_clients", whole, PAGE_ONLY), *FAILED,
+           ("req/s", "req_per_s", one), ("predicted", "predicted_per_s", one),
+           ("ratio", "measured_to_predicted", two), ("p50 ms", "p50_us", milliseconds),
+           ("p99 ms", "p99_us", milliseconds, PAGE_ONLY)]
+CALLS = [("calls", "calls", two), ("predicted", "predicted_calls", whole),
+         ("receive", "receive_calls", two), ("send", "send_calls", two),
+         ("wait", "wait_calls", two), ("epoll_ctl", "epoll_ctl_calls", two),
+         ("other", "other_calls", two)]
+
+COLUMNS = {
+    "keep-alive": LOAD, "short": LOAD, "pipelined": LOAD,
+    "silent-clients": [("server", "label", word), ("silent clients", "silent_clients", whole),
+                       ("served", "served", whole), ("wait s", "wait_ms", seconds),
+                       ("predicted s", "predicted_ms", seconds)],
+    "idle-herd": [("server", "label", word), ("idle", "idle_clients", whole),
+                  ("requests", "requests", whole), ("failed", "failed", whole),
+                  ("req/s", "req_per_s", whole), ("CPU us", "cpu_us_per_request", one),
+                  ("min", "cpu_us_per_request_min", one),
+                  ("max", "cpu_us_per_request_max", one),
+                  ("system us", "system_us_per_request", one),
+                  ("p50 ms", "p50_us", milliseconds, PAGE_ONLY),
+                  ("rounds", "rounds", whole, PAGE_ONLY)],
+    "fd-cliff": [("server", "label", word), ("offered", "offered_clients", whole),
+                 ("establ.", "established_clients", whole),
+                 ("served", "served_clients", whole), ("refused", "refused_clients", whole),
+                 ("waiting", "waiting_clients", whole),
+                 ("no connection", "connect_failed", whole, PAGE_ONLY),
+                 ("predicted", "predicted_served", whole),
+                 ("CPU % full", "cpu_percent_while_full", one),
+                 ("descriptors", "descriptor_limit", whole, PAGE_ONLY)],
+    "slow-handler": HANDLER, "busy-handler": HANDLER,
+    "accept-balance": [("mode", "label", word),
+                       ("one by one", "connections_per_worker", listed),
+                       ("at once", "hurried_per_worker", listed),
+                       ("in vain", "accept_calls_in_vain_per_client", one),
+                       ("predicted", "predicted_in_vain", whole, PAGE_ONLY),
+                       ("epoll_waits", "epoll_waits_per_client", one, PAGE_ONLY),
+                       ("sleeps", "sleeps_per_client", one, PAGE_ONLY),
+                       ("deviation", "deviation", one, PAGE_ONLY),
+                       ("fresh late", "fresh_late_share", percent),
+                       ("alone", "fresh_late_share_alone", percent, PAGE_ONLY),
+                       ("p50 ms", "fresh_p50_us", milliseconds, PAGE_ONLY),
+                       ("p99 ms", "fresh_p99_us", milliseconds, PAGE_ONLY),
+                       ("kept late", "kept_late_share", percent),
+                       ("alone", "kept_late_share_alone", percent, PAGE_ONLY),
+                       ("p50 ms", "kept_p50_us", milliseconds, PAGE_ONLY),
+                       ("p99 ms", "kept_p99_us", milliseconds, PAGE_ONLY)],
+    "level-edge": [("mode", "label", word), ("work", "workload", word), *CALLS,
+                   ("CPU us", "cpu_us_per_request", two, PAGE_ONLY),
+                   ("min", "cpu_us_per_request_min", two, PAGE_ONLY),
+                   ("max", "cpu_us_per_request_max", two, PAGE_ONLY)],
+    "slow-readers": [("server", "label", word), ("readers", "readers", whole),
+                     ("alone ms", "wait_alone_us", milliseconds),
+                     ("wait ms", "wait_us", milliseconds),
+                     ("p99 ms", "wait_p99_us", milliseconds),
+                     ("answered", "probes_answered", whole), ("lost", "probes_lost", whole),
+                     ("KiB each", "process_bytes_per_reader", kib),
+                     ("kernel KiB", "kernel_bytes_per_reader", kib)],
+    "worker-killed": [("server", "label", word), ("kills", "kills", whole),
+                      ("requests", "requests", whole), ("failed", "failed", whole),
+                      ("per kill", "failed_per_kill", one),
+                      ("predicted", "predicted_failed_per_kill", whole),
+                      ("new after ms", "replacement_ms", two),
+                      ("max", "replacement_ms_max", two, PAGE_ONLY),
+                      ("zombies", "zombies", whole),
+                      ("not connected", "connect_errors", whole, PAGE_ONLY),
+                      ("not 2xx", "non_2xx", whole, PAGE_ONLY),
+                      ("gone", "stopped", yes, PAGE_ONLY)],
+    "cost": [("server", "label", word), *CALLS[:1], *CALLS[2:5], *CALLS[6:],
+             ("predicted", "predicted_calls", whole, PAGE_ONLY),
+             ("per connection", "calls_per_connection", one, PAGE_ONLY),
+             ("switches 1", "switches_per_request_1", two),
+             ("many", "switches_per_request_many", two),
+             ("preempted", "involuntary_per_request_many", two, PAGE_ONLY),
+             ("idle B", "idle_bytes_per_connection", whole),
+             ("idle clients", "idle_clients", whole, PAGE_ONLY),
+             ("processes", "processes", whole, PAGE_ONLY),
+             ("threads", "threads", whole, PAGE_ONLY)],
+}
+
+HEADLINE = [("server", "label", word), ("keep us", "keep_alive_us", two),
+            ("x", "keep_alive_ratio", two), ("pipe us", "pipelined_us", two),
+            ("x", "pipelined_ratio", two), ("short us", "short_us", two),
+            ("x", "short_ratio", two), ("req/s", "req_per_s", whole),
+            ("served", "served", word), ("idle B", "idle_bytes", whole)]
+
+
+def cell(value, form):
+    return "-" if value is None else form(value)
+
+
+def grid(columns, rows, page=False):
+    """(heads, [[text, ...], ...]); columns for the page only are left out elsewhere."""
+    chosen = [column for column in columns if page or len(column) == 3]
+    return ([column[0] for column in chosen],
+            [[cell(row.get(column[1]), column[2]) for column in chosen] for row in rows])
+
+
+def text_table(columns, rows):
+    """Lines of at most 80 columns; the first column is aligned left."""
+    heads, cells = grid(columns, rows)
+    widths = [max(len(line[i]) for line in [heads, *cells]) for i in range(len(heads))]
+    lines = []
+    for line in [heads, *cells]:
+        parts = [line[0].ljust(widths[0])]
+        parts += [text.rjust(width) for text, width in zip(line[1:], widths[1:])]
+        gap = "  " if sum(widths) + 2 * len(widths) <= 80 else " "
+        lines.append(gap.join(parts).rstrip())
+    return "\n".join(lines)
+
+
+def terminal_rows(result, main_clients):
+    """A terminal has no room for all numbers of clients: the main one."""
+    rows = result["rows"]
+    if result["name"] in ("keep-alive", "short", "pipelined"):
+        rows = [row for row in rows if row["clients"] == main_clients]
+    return rows
+
+
+# ---- The headline --------------------------------------------------------------------------
+
+def headline(experiments, main_clients):
+    """Stages and peers with what matters most, from the experiments that were run."""
+    found = {}
+
+    def rows_of(name):
+        return [row for row in experiments.get(name, {}).get("rows") or []
+                if row.get("clients", main_clients) == main_clients]
+    for name in ("keep-alive", "pipelined", "short"):
+        key = name.replace("-", "_")
+        for row in rows_of(name):
+            mine = found.setdefault(row["candidate"], {"candidate": row["candidate"],
+                                                       "label": row["label"]})
+            mine[f"{key}_us"] = row["cpu_us_per_request"]
+            for part in ("median", "min", "max"):
+                suffix = "" if part == "median" else f"_{part}"
+                mine[f"{key}_ratio{suffix}"] = row[f"ratio_to_floor_{part}"]
+            if name == "keep-alive":
+                mine.update({"req_per_s": row["req_per_s"], "p50_us": row["p50_us"],
+                             "p99_us": row["p99_us"],
+                             "generator_bound": row["generator_bound"],
+                             "served": f"{row['served_clients']}/{row['offered_clients']}"})
+    for row in rows_of("cost"):
+        if row["candidate"] in found:
+            found[row["candidate"]]["idle_bytes"] = row["idle_bytes_per_connection"]
+    return list(found.values())
+
+
+def matrix_lines(result):
+    """The failure matrix for a terminal: a letter and a factor in each cell."""
+    letters = {"unaffected": "ok", "degraded": "x", "stopped": "STOP"}
+    heads = [fault["key"] for fault in result["faults"]]
+    short = {"silent": "silent", "half": "half", "slow-reader": "reader", "reset": "reset",
+             "idle-herd": "herd", "no-descriptors": "no fd", "slow-handler": "slow",
+             "busy-handler": "busy", "worker-killed": "killed"}
+    lines = ["".ljust(17) + "".join(short.get(head, head)[:6].rjust(7) for head in heads)]
+    for row in result["rows"]:
+        line = row["label"][:16].ljust(17)
+        for head in heads:
+            one_cell = row["cells"][head]
+            text = letters[one_cell["state"]]
+            if text == "x" and one_cell["factor"]:
+                text = f"x{one_cell['factor']:.0f}"
+            line += text.rjust(7)
+        lines.append(line)
+    return "\n".join(lines)
