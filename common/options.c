@@ -294,6 +294,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case '?':
         print_help(state->root_argp);
+    case ARGP_KEY_ERROR:
+        die(EXIT_USAGE, "'%s' is unknown or lacks its value; see --help",
+            state->argv[state->next - 1]);
     case ARGP_KEY_ARG:
         parse_verb(arg, opt);
         return 0;
@@ -354,7 +357,6 @@ struct options options_parse(int argc, char **argv, unsigned features)
                            .stop_timeout_ms = 2000,
                            .argv = argv };
     int n = 0;
-    int index = 0;
 
     offered_features = features;
     if (features & OPTIONS_WORKERS)
@@ -364,9 +366,7 @@ struct options options_parse(int argc, char **argv, unsigned features)
             offered[n++] = table[i].option;
     /* Without ARGP_NO_ERRS argp spreads an error over two lines; with it, it prints no
      * help. */
-    if (argp_parse(&argp, argc, argv, ARGP_NO_ERRS | ARGP_NO_HELP, &index, &opt) != 0)
-        die(EXIT_USAGE, "'%s' is unknown or lacks its value; see --help",
-            argv[index - 1 > 0 ? index - 1 : 1]);
+    argp_parse(&argp, argc, argv, ARGP_NO_ERRS | ARGP_NO_HELP, NULL, &opt);
     set_descriptor_limit(opt.limit_nofile);
     return opt;
 }
