@@ -159,6 +159,7 @@ _Noreturn static void check(const struct options *opt)
 {
     daemon_become(opt->user, true);
     takeover_check_layout();
+    puts(TAKEOVER_CONSENT); /* a program that is no server at all would end with 0, too */
     exit(EXIT_SUCCESS);
 }
 
@@ -197,6 +198,7 @@ void control_ready(struct options *opt, unsigned features)
 {
     pidfile_path(opt, ".board", board_path);
     if (taken_over) {
+        pidfile_inherit(opt, pidfile_fd()); /* its name: with --port 0 the port is known now */
         daemon_ready(opt->log,
                      opt->user); /* the file's name; the descriptors are there */
         return;

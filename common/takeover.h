@@ -9,6 +9,9 @@
 
 #include "options.h"
 
+/* What --check prints when all is well. */
+#define TAKEOVER_CONSENT "this program would start"
+
 /* The file this process was started from, absolute. A build may have put another file
  * there. */
 const char *takeover_program(void);

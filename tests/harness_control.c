@@ -121,6 +121,7 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 
 int control_run(const char *suite, const struct control_case cases[], int n, int timeout_s)
 {
+    const char *only = getenv("CK_RUN_CASE");
     int failed = 0;
 
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -132,7 +133,8 @@ int control_run(const char *suite, const struct control_case cases[], int n, int
         return EXIT_FAILURE;
     }
     for (int i = 0; i < n; i++)
-        failed += run_case(suite, &cases[i], timeout_s);
+        if (only == NULL || strcmp(only, cases[i].mode->name) == 0)
+            failed += run_case(suite, &cases[i], timeout_s);
     nftw(base, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
     return failed > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -1,0 +1,554 @@
+/* test_control_reload.c - reload, recycling, killed workers: under load, and nobody fails.
+ * Does not: look at what status prints (test_control_status.c). */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "harness_control.h"
+
+static const char *const both_answers[] = { "--expect", "hello world!", "--expect",
+                                            "hello again!", NULL };
+static const char *const loads[] = { "short", "keep-alive", "pipelined" };
+enum { LOADS = 3, CLIENTS = 8 };
+
+static struct outcome o;
+static struct response r;
+static struct client a, b;
+
+static void ask(struct client *c, const char *target)
+{
+    client_say(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", target);
+}
+
+static pid_t pid_behind(struct client *c)
+{
+    ask(c, "/whoami");
+    client_expect(c, &r, 200);
+    return (pid_t)json_number(r.body, "pid");
+}
+
+/* A client whose worker is not this one. */
+static void open_elsewhere(struct client *c, const struct server *s, pid_t worker)
+{
+    client_open(c, s);
+    while (pid_behind(c) == worker) {
+        client_close(c);
+        client_open(c, s);
+    }
+}
+
+static void expect_greeting(const struct server *s, const char *greeting)
+{
+    for (int i = 0; i < 10; i++) {
+        fetch(s, "GET", "/", &r, 200);
+        ck_assert_str_eq(r.body, greeting);
+    }
+}
+
+/* Run a command in a process of its own; its exit status is the command's. */
+static pid_t command_aside(const char *words, int port)
+{
+    pid_t pid = fork();
+
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        command(&o, "%s -p %d", words, port);
+        if (o.status != 0)
+            dprintf(STDOUT_FILENO, "%s: %s\n", words, o.err);
+        _exit(o.status == -1 ? 100 : o.status);
+    }
+    return pid;
+}
+
+static bool ended(pid_t pid, int *status)
+{
+    return waitpid(pid, status, WNOHANG) == pid;
+}
+
+static void expect_end(pid_t aside, int status)
+{
+    int got;
+
+    eventually(ended(aside, &got), 3 * PATIENCE_MS);
+    ck_assert_msg(WIFEXITED(got) && WEXITSTATUS(got) == status, "it ended with %x", got);
+}
+
+/* ---- reload ---- */
+
+/* Of stage 2 a client needs a whole worker. */
+static const char *room(void)
+{
+    return mode->at_once == INT_MAX ? "" : "-w 8";
+}
+
+static int workers(void)
+{
+    return mode->at_once == INT_MAX ? 2 : CLIENTS;
+}
+
+START_TEST(reload_under_load)
+{
+    pid_t old[PIDS], new[PIDS];
+    struct server s;
+    struct load l;
+
+    server_start(&s, room());
+    expect_workers(s.pid, workers(), NULL, 0, old);
+    load_begin(&l, &s, loads[_i], CLIENTS, NULL);
+    for (int i = 0; i < 4; i++) {
+        expect_reload(&s);
+        expect_workers(s.pid, workers(), old, workers(), new);
+        memcpy(old, new, sizeof old);
+    }
+    load_end_clean(&l);
+    ck_assert_int_eq(server_zombies(&s), 0);
+    server_stop(&s);
+    ck_assert_int_eq(access(pid_path(s.port, ""), F_OK), -1);
+    ck_assert_int_eq(access(pid_path(s.port, ".board"), F_OK), -1);
+}
+END_TEST
+
+/* wrk has its own idea of what a failed connection is. */
+START_TEST(reload_under_wrk)
+{
+    char url[64];
+    const char *argv[] = { "wrk", "-t1", "-c6", "-d2s", url, NULL };
+    struct server s;
+    pid_t pid;
+
+    server_start(&s, room());
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/", s.port);
+    pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        program_run(&o, argv);
+        write_file(in_folder("wrk"), "%d\n%s%s", o.status, o.out, o.err);
+        _exit(o.status);
+    }
+    do
+        fetch(&s, "GET", "/stats", &r, 200);
+    while (json_number(r.body, "requests") < 1000);
+    for (int i = 0; i < 3; i++)
+        expect_reload(&s);
+    ck_assert_msg(waitpid(pid, NULL, WNOHANG) == 0, "wrk has ended before the reloads");
+    expect_end(pid, 0);
+    ck_assert_msg(strstr(read_file(in_folder("wrk")), "Requests/sec") &&
+                      !strstr(read_file(in_folder("wrk")), "Socket errors") &&
+                      !strstr(read_file(in_folder("wrk")), "Non-2xx"),
+                  "%s", read_file(in_folder("wrk")));
+    server_stop(&s);
+}
+END_TEST
+
+START_TEST(reload_swaps_the_program)
+{
+    struct server s;
+    struct load l;
+    const char *account;
+    long long old_answers, new_answers;
+
+    program_copy();
+    server_start(&s, room());
+    load_begin(&l, &s, loads[_i], CLIENTS, both_answers);
+    program_greet("hello again!");
+    expect_greeting(&s, "hello world!"); /* a file alone changes nothing */
+    expect_reload(&s);
+    expect_greeting(&s, "hello again!");
+    account = load_end(&l);
+    ck_assert_msg(json_number(account, "failed") == 0, "%.900s", account);
+    ck_assert_int_eq(
+        sscanf(strstr(account, "\"answers\":["), "\"answers\":[%lld,%lld]", &old_answers,
+               &new_answers), 2);
+    ck_assert_msg(old_answers > 0 && new_answers > 0, "answers: %lld old, %lld new",
+                  old_answers, new_answers);
+    server_stop(&s);
+}
+END_TEST
+
+static const struct {
+    const char *bytes; /* NULL: no file */
+    unsigned mode_bits;
+    const char *reason;
+} broken[] = {
+    { "\177ELF and then nothing of sense", 0755, "Exec format error" },
+    { "", 0755, "Exec format error" },
+    { NULL, 0, "No such file" },
+    { "#!/bin/sh\nexit 0\n", 0644, "ermission denied" },
+    { "#!/bin/sh\necho 'the licence has ended' >&2\nexit 3\n", 0755, "the licence has ended" },
+    { "#!/bin/sh\nexit 3\n", 0755, "status 3" },
+    { "#!/bin/sh\nkill -SEGV $$\n", 0755, "signal 11" },
+    { "#!/bin/sh\nexit 0\n", 0755, "" }, /* it starts, but is no server at all */
+};
+enum { BROKEN = sizeof broken / sizeof broken[0] };
+
+START_TEST(reload_to_a_broken_program)
+{
+    pid_t before[PIDS], after[PIDS];
+    struct server s;
+    struct load l;
+
+    program_copy();
+    server_start(&s, "");
+    expect_workers(s.pid, 2, NULL, 0, before);
+    load_begin(&l, &s, "short", CLIENTS, both_answers);
+    if (broken[_i].bytes)
+        program_write(broken[_i].bytes, broken[_i].mode_bits);
+    else
+        ck_assert_int_eq(unlink(program_path()), 0);
+    /* The command itself is the program's other, whole copy. */
+    setenv("BUILD_DIR", built_in(), 1);
+    expect_command(1, broken[_i].reason, "reload -p %d", s.port);
+    expect_command(1, "the old program goes on", "reload -p %d", s.port);
+    expect_workers(s.pid, 2, NULL, 0, after);
+    ck_assert_int_eq(memcmp(before, after, 2 * sizeof before[0]), 0);
+    expect_greeting(&s, "hello world!");
+    program_greet("hello again!");
+    expect_reload(&s);
+    expect_greeting(&s, "hello again!");
+    load_end_clean(&l);
+    server_stop(&s);
+}
+END_TEST
+
+START_TEST(reloads_at_the_same_time)
+{
+    struct server s;
+    struct load l;
+    pid_t first, second;
+
+    server_start(&s, "");
+    load_begin(&l, &s, "keep-alive", CLIENTS, NULL);
+    first = command_aside("reload", s.port);
+    second = command_aside("reload", s.port);
+    expect_end(first, 0);
+    expect_end(second, 0);
+    expect_workers(s.pid, 2, NULL, 0, NULL);
+    load_end_clean(&l);
+    server_stop(&s);
+}
+END_TEST
+
+/* Without a bound: -g lets an idle client live, and its next request is the last. */
+START_TEST(reload_graceful_waits)
+{
+    struct server s;
+    pid_t worker, aside;
+    int status;
+
+    server_start(&s, "--stop-timeout 0");
+    client_open(&a, &s);
+    worker = pid_behind(&a);
+    aside = command_aside("reload -g", s.port);
+    eventually(server_workers(&s, (pid_t[PIDS]){ 0 }, PIDS) == 3, PATIENCE_MS);
+    client_expect_silence(&a, 600); /* time enough for a bounded one to give up */
+    ck_assert(!ended(aside, &status));
+    ck_assert_int_eq(pid_behind(&a), worker);
+    ck_assert(!r.keep_alive);
+    client_expect_close(&a, 1000);
+    expect_end(aside, 0);
+    client_close(&a);
+    server_stop(&s);
+}
+END_TEST
+
+START_TEST(reload_by_hangup)
+{
+    pid_t old[PIDS];
+    struct server s;
+
+    server_start(&s, "");
+    expect_workers(s.pid, 2, NULL, 0, old);
+    ck_assert_int_eq(kill(s.pid, SIGHUP), 0);
+    expect_workers(s.pid, 2, old, 2, NULL);
+    fetch(&s, "GET", "/", &r, 200);
+    server_stop(&s);
+}
+END_TEST
+
+START_TEST(stopped_worker_at_reload)
+{
+    pid_t old[PIDS], stopped, aside;
+    struct server s;
+    int64_t start = clock_ms();
+
+    server_start(&s, "--stop-timeout 1");
+    expect_workers(s.pid, 2, NULL, 0, old);
+    client_open(&a, &s);
+    stopped = pid_behind(&a);
+    open_elsewhere(&b, &s, stopped);
+    ck_assert_int_eq(kill(stopped, SIGSTOP), 0);
+    ask(&a, "/");
+    start = clock_ms();
+    aside = command_aside("reload", s.port);
+    pid_behind(&b); /* served, by the old worker or as the last request to it */
+    for (int i = 0; i < 20; i++)
+        fetch(&s, "GET", "/", &r, 200);
+    expect_end(aside, 0);
+    ck_assert_int_ge(clock_ms() - start, 1000);
+    ck_assert_int_lt(clock_ms() - start, scaled_ms(4500));
+    expect_workers(s.pid, 2, old, 2, NULL);
+    ck_assert_int_eq(process_state(stopped), 0);
+    client_expect_close(&a, 1000);
+    client_close(&a);
+    client_close(&b);
+    server_stop(&s);
+}
+END_TEST
+
+START_TEST(descriptors_after_reloads)
+{
+    pid_t pids[PIDS], old[PIDS];
+    struct server s;
+    int master, worker;
+
+    server_start(&s, "--watch");
+    expect_reload(&s); /* the first may open what stays open */
+    expect_workers(s.pid, 2, NULL, 0, pids);
+    master = fds_of(s.pid);
+    worker = fds_of(pids[0]);
+    ck_assert_int_eq(fds_of(pids[1]), worker);
+    for (int i = 0; i < 10; i++) {
+        memcpy(old, pids, sizeof old);
+        expect_reload(&s);
+        expect_workers(s.pid, 2, old, 2, pids);
+    }
+    ck_assert_int_eq(fds_of(s.pid), master);
+    ck_assert_int_eq(fds_of(pids[0]), worker);
+    ck_assert_int_eq(fds_of(pids[1]), worker);
+    server_stop(&s);
+}
+END_TEST
+
+START_TEST(many_workers)
+{
+    pid_t old[PIDS];
+    struct server s;
+    struct load l;
+
+    if (harness_wrapped()) {
+        skip("64 workers are too many for valgrind");
+        return;
+    }
+    server_start(&s, "-w 64");
+    expect_workers(s.pid, 64, NULL, 0, old);
+    load_begin(&l, &s, "short", CLIENTS, NULL);
+    expect_reload(&s);
+    expect_workers(s.pid, 64, old, 64, NULL);
+    load_end_clean(&l);
+    server_stop(&s);
+}
+END_TEST
+
+START_TEST(orphans_after_a_reload)
+{
+    struct server s;
+    int status;
+
+    for (int round = 0; round < 6; round++) {
+        server_start(&s, "");
+        if (round < 3) {
+            expect_reload(&s);
+        } else { /* in the middle of it */
+            ck_assert_int_eq(kill(s.pid, SIGUSR1), 0);
+            eventually(server_workers(&s, (pid_t[PIDS]){ 0 }, PIDS) != 2, PATIENCE_MS);
+        }
+        ck_assert_int_eq(kill(s.pid, SIGKILL), 0);
+        status = server_wait(&s, PATIENCE_MS);
+        ck_assert(WIFSIGNALED(status));
+        server_gone(&s); /* asserts that no worker is left */
+    }
+}
+END_TEST
+
+/* ---- --watch ---- */
+
+START_TEST(watch_reloads_by_itself)
+{
+    pid_t old[PIDS];
+    struct server s;
+    struct load l;
+
+    program_copy();
+    server_start(&s, "--watch");
+    expect_workers(s.pid, 2, NULL, 0, old);
+    load_begin(&l, &s, "keep-alive", CLIENTS, both_answers);
+    program_greet("hello again!");
+    expect_workers(s.pid, 2, old, 2, old);
+    expect_greeting(&s, "hello again!");
+    program_write("broken", 0755);
+    eventually(strstr(server_log(&s), "reload failed") != NULL, PATIENCE_MS);
+    expect_greeting(&s, "hello again!");
+    program_greet("hello world!"); /* it still watches */
+    expect_workers(s.pid, 2, old, 2, NULL);
+    expect_greeting(&s, "hello world!");
+    load_end_clean(&l);
+    server_stop(&s);
+}
+END_TEST
+
+/* ---- workers that end otherwise ---- */
+
+START_TEST(max_requests_recycles)
+{
+    pid_t old[PIDS], new[PIDS];
+    struct server s;
+    struct load l;
+
+    server_start(&s, "--max-requests 50");
+    expect_workers(s.pid, 2, NULL, 0, old);
+    load_begin(&l, &s, loads[_i], CLIENTS, NULL);
+    for (int i = 0; i < 3; i++) { /* now and then there are three or four */
+        eventually(children_of(s.pid, new, PIDS) >= 2 && new[0] > old[1], PATIENCE_MS);
+        memcpy(old, new, sizeof old);
+        if (old[1] < old[0])
+            old[1] = old[0];
+    }
+    load_end_clean(&l);
+    expect_workers(s.pid, 2, NULL, 0, NULL);
+    ck_assert_int_eq(server_zombies(&s), 0);
+    server_stop(&s);
+}
+END_TEST
+
+/* Connections that a worker has open, as the scoreboard says. */
+static long long open_in(const struct server *s, pid_t worker)
+{
+    const char *found;
+    char pid[32];
+
+    command(&o, "status --json -p %d", s->port);
+    ck_assert_int_eq(o.status, 0);
+    snprintf(pid, sizeof pid, "\"pid\":%d,\"state\"", worker);
+    found = strstr(o.out, pid);
+    ck_assert_msg(found != NULL, "no worker %d in %s", worker, o.out);
+    return json_number(found, "connections");
+}
+
+START_TEST(killed_workers)
+{
+    pid_t found[PIDS];
+    struct server s;
+    struct load l;
+    const char *account;
+    long long open = 0;
+
+    server_start(&s, "");
+    load_begin(&l, &s, loads[_i], CLIENTS, NULL);
+    for (int i = 0; i < 5; i++) {
+        expect_workers(s.pid, 2, NULL, 0, found);
+        /* Stopped first, it cannot accept one more client while its clients are counted. */
+        ck_assert_int_eq(kill(found[i % 2], SIGSTOP), 0);
+        eventually(process_state(found[i % 2]) == 'T', PATIENCE_MS);
+        open += open_in(&s, found[i % 2]);
+        ck_assert_int_eq(kill(found[i % 2], SIGKILL), 0);
+        eventually(process_state(found[i % 2]) == 0, PATIENCE_MS); /* reaped */
+    }
+    expect_workers(s.pid, 2, NULL, 0, NULL);
+    account = load_end(&l);
+    ck_assert_msg(json_number(account, "failed") <= open &&
+                      json_number(account, "refused") == 0 &&
+                      json_number(account, "connect_failed") == 0,
+                  "%lld connections were open in killed workers: %.900s", open, account);
+    ck_assert_msg(json_number(account, "served") > 0, "%.900s", account);
+    ck_assert_int_eq(server_zombies(&s), 0);
+    server_stop(&s);
+}
+END_TEST
+
+/* Those in the listener's queue belong to the successor. */
+START_TEST(queue_survives_its_worker)
+{
+    enum { QUEUED = 20 };
+    struct client *c = calloc(QUEUED, sizeof *c);
+    pid_t worker;
+    struct server s;
+
+    ck_assert_ptr_nonnull(c);
+    server_start(&s, "-w 1");
+    expect_workers(s.pid, 1, NULL, 0, &worker);
+    ck_assert_int_eq(kill(worker, SIGSTOP), 0);
+    eventually(process_state(worker) == 'T', PATIENCE_MS);
+    for (int i = 0; i < QUEUED; i++) {
+        client_open(&c[i], &s);
+        ask(&c[i], "/");
+    }
+    ck_assert_int_eq(kill(worker, SIGKILL), 0);
+    for (int i = 0; i < QUEUED; i++) {
+        client_expect(&c[i], &r, 200);
+        client_close(&c[i]);
+    }
+    server_stop(&s);
+    free(c);
+}
+END_TEST
+
+/* All at once: reloads, deaths, recycling. In the end each slot has one worker again. */
+START_TEST(storm)
+{
+    pid_t found[PIDS];
+    struct server s;
+    struct load l;
+
+    server_start(&s, "-w 4 --max-requests 200");
+    load_begin(&l, &s, "short", CLIENTS, NULL);
+    for (int i = 0; i < 15; i++) {
+        pid_t aside = command_aside("reload", s.port);
+        int n = children_of(s.pid, found, PIDS);
+
+        if (n > 0)
+            kill(found[i % n], SIGKILL); /* a worker; or the check of the program */
+        expect_end(aside, 0);
+    }
+    load_end(&l);
+    expect_workers(s.pid, 4, NULL, 0, NULL);
+    ck_assert_int_eq(server_zombies(&s), 0);
+    server_stop(&s);
+}
+END_TEST
+
+static void add_under_load(TCase *tc)
+{
+    tcase_add_loop_test(tc, reload_under_load, 0, LOADS);
+    tcase_add_test(tc, reload_under_wrk);
+}
+
+static void add_all(TCase *tc)
+{
+    add_under_load(tc);
+    tcase_add_loop_test(tc, reload_swaps_the_program, 0, LOADS);
+    tcase_add_loop_test(tc, reload_to_a_broken_program, 0, BROKEN);
+    tcase_add_test(tc, reloads_at_the_same_time);
+    tcase_add_test(tc, reload_graceful_waits);
+    tcase_add_test(tc, reload_by_hangup);
+    tcase_add_test(tc, stopped_worker_at_reload);
+    tcase_add_test(tc, descriptors_after_reloads);
+    tcase_add_test(tc, many_workers);
+    tcase_add_test(tc, orphans_after_a_reload);
+    tcase_add_test(tc, watch_reloads_by_itself);
+    tcase_add_loop_test(tc, max_requests_recycles, 0, LOADS);
+    tcase_add_loop_test(tc, killed_workers, 0, 2);
+    tcase_add_test(tc, queue_survives_its_worker);
+    tcase_add_test(tc, storm);
+}
+
+static void add_of_stage2(TCase *tc)
+{
+    add_under_load(tc);
+    tcase_add_test(tc, reload_by_hangup);
+}
+
+int main(void)
+{
+    static const struct control_case cases[] = {
+        { &control_reuseport, add_all },
+        { &control_shared, add_under_load },
+        { &control_exclusive, add_under_load },
+        { &control_edge, add_under_load },
+        { &control_stage2, add_of_stage2 },
+    };
+
+    return control_run("reload", cases, sizeof cases / sizeof cases[0], 60);
+}
