@@ -224,7 +224,8 @@ static void put_head(struct conn *c, const struct http_head *head)
 static void head_for(struct conn *c, const struct request *req, struct http_head *head)
 {
     c->requests++;
-    c->closing = !req->keep_alive || stopping || opt->keepalive_ms == 0;
+    /* A process that stops answers what it has read, and says so with the last answer. */
+    c->closing = !req->keep_alive || opt->keepalive_ms == 0 || (stopping && !c->behind);
     head->minor = req->minor;
     head->keep_alive = !c->closing;
     stats_add(&stats->requests, 1);
@@ -412,8 +413,9 @@ static bool answer(struct conn *c, char *bytes, size_t len)
         len = at + rest;
         more = n > 0;
         if (n > 0) {
-            app.on_message(c, &req);
             at += (size_t)n;
+            c->behind = at < len;
+            app.on_message(c, &req);
         } else if (n < 0) {
             refuse(c, (int)-n, c->parser.why);
         }

@@ -30,6 +30,7 @@ struct conn {
     enum conn_want watched; /* for the stage: what it told the kernel to watch for */
     bool would_block;  /* the last recv or send met EAGAIN: only the kernel knows more */
     bool stalled;      /* `in` holds requests that were not looked at: output backed up */
+    bool behind;       /* bytes were read behind the request that is being answered */
     bool closing;      /* close once the output is sent */
     bool unread;       /* closing, although the peer may still be sending */
     bool lingering;    /* output sent, write side shut; reading until the peer closes */

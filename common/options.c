@@ -162,6 +162,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case '?':
         print_help(state->root_argp);
+    case ARGP_KEY_ERROR:
+        die(EXIT_USAGE, "'%s' is unknown or lacks its value; see --help",
+            state->argv[state->next - 1]);
     case ARGP_KEY_ARG:
         die(EXIT_USAGE, "'%s' is not an option; see --help", arg);
     case 'V':
@@ -211,7 +214,6 @@ struct options options_parse(int argc, char **argv, unsigned features)
                            .request_timeout_ms = 10000,
                            .max_body = 1 << 20 };
     int n = 0;
-    int index = 0;
 
     if (features & OPTIONS_WORKERS)
         opt.workers = cpus < 1 ? 1 : cpus > MAX_WORKERS ? MAX_WORKERS : (int)cpus;
@@ -220,9 +222,7 @@ struct options options_parse(int argc, char **argv, unsigned features)
             offered[n++] = table[i].option;
     /* Without ARGP_NO_ERRS argp spreads an error over two lines; with it, it prints no
      * help. */
-    if (argp_parse(&argp, argc, argv, ARGP_NO_ERRS | ARGP_NO_HELP, &index, &opt) != 0)
-        die(EXIT_USAGE, "'%s' is unknown or lacks its value; see --help",
-            argv[index - 1 > 0 ? index - 1 : 1]);
+    argp_parse(&argp, argc, argv, ARGP_NO_ERRS | ARGP_NO_HELP, NULL, &opt);
     raise_descriptor_limit();
     return opt;
 }

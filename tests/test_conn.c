@@ -829,8 +829,7 @@ START_TEST(continue_not_needed)
 }
 END_TEST
 
-/* ---- Deadlines: each wait ends when conn_timeout_ms() says, or fails after five seconds
- * ---- */
+/* ---- Deadlines: each wait ends when conn_timeout_ms() says, or fails in the end ---- */
 
 /* Sleep as a stage would, then ask. NULL: the time was not up yet. */
 static struct conn *wait_for_expiry(void)
