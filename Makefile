@@ -176,6 +176,7 @@ run-tests: export CK_TIMEOUT_MULTIPLIER := 5
 endif
 ifdef SANITIZE
 run-tests: export UBSAN_OPTIONS := print_stacktrace=1:$(UBSAN_OPTIONS)
+run-tests: export TIME_SCALE := 2
 endif
 
 # The black-box tests first: they take longest, and two programs run at a time. What a request
