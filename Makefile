@@ -87,6 +87,20 @@ $(B)/tests/%: $(B)/obj/tests/%.o $(call obj,$(HARNESS_SRC)) $(B)/obj/common.a
 	$(call say,ld $@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(CHECK_LIBS) -lhttp_parser $(EVENT_LIBS)
 
+# What the benchmark measures with, and against.
+FLOOR := $(B)/bench/floor
+EVHTTP := $(B)/bench/evhttp
+CROWD := $(B)/bench/crowd
+BENCH := $(FLOOR) $(EVHTTP) $(CROWD)
+$(FLOOR): $(call obj,bench/floor.c)
+$(EVHTTP): $(call obj,bench/peers/evhttp.c)
+$(CROWD): $(call obj,$(wildcard bench/crowd*.c)) $(B)/obj/common.a
+$(EVHTTP) $(CROWD): BENCH_LIBS := $(EVENT_LIBS)
+$(BENCH):
+	@mkdir -p $(@D)
+	$(call say,ld $@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(BENCH_LIBS)
+
 # Put into a server with LD_PRELOAD, by tests/counts.py.
 COUNTER := $(B)/tests/count_malloc.so
 $(B)/obj/tests/count_malloc.o: ALL_CFLAGS += -fPIC
@@ -147,7 +161,7 @@ test: ## set up, build, run all tests
 	@$(MAKE) --no-print-directory run-tests
 
 # Everything that `make test` needs, and no run of it.
-programs: all $(TESTS) $(COUNTER)
+programs: all $(TESTS) $(COUNTER) $(BENCH)
 
 # Black-box tests drive servers from outside: the servers go under valgrind, not the tests.
 BLACK_BOX := $(patsubst tests/%.c,%,$(shell grep -l '"harness.h"' $(UNIT_SRC) /dev/null))
@@ -162,6 +176,7 @@ run-tests: export CK_TIMEOUT_MULTIPLIER := 5
 endif
 ifdef SANITIZE
 run-tests: export UBSAN_OPTIONS := print_stacktrace=1:$(UBSAN_OPTIONS)
+run-tests: export TIME_SCALE := 2
 endif
 
 # The black-box tests first: they take longest, and two programs run at a time. What a request

@@ -13,18 +13,22 @@ import measure
 import processes
 
 # The three forms of a run. seconds: of one measured load; rounds: how often candidates take
-# turns at `main_clients`; others: rounds at the other numbers of clients.
+# turns at `main_clients`; other_rounds: at the other numbers of clients; contestants, cost and
+# matrix_rows: the stages that take part (None: all).
 FORMS = {
     "smoke": {
-        "seconds": 0.15, "rounds": 1, "other_rounds": 1, "clients": [16], "main_clients": 16,
-        "silent": [0, 1], "herd": [0, 20, 100], "herd_loop": [200], "herd_seconds": 0.12, "cliff": 1100,
-        "cliff_seconds": 0.1, "workers": [1, 2], "handler_seconds": 0.3, "balance": 40,
-        "traced": (20, 120), "readers": 6, "kills": 2, "idle": 300, "probe_seconds": 0.1,
-        "deadline_seconds": 0.12, "matrix_rows": ["stage1", "stage2", "stage3-select", "stage4"],
+        "seconds": 0.12, "rounds": 1, "other_rounds": 1, "clients": [16], "main_clients": 16,
+        "contestants": ["stage1", "stage2", "stage3-select", "stage4"],
+        "silent": [0, 1], "herd": [0, 100], "herd_loop": [200], "herd_seconds": 0.1,
+        "cliff": 1100, "cliff_seconds": 0.1, "workers": [1, 2], "handler_seconds": 0.2,
+        "balance": 40, "traced": (10, 60), "cost": ["stage1", "stage4"], "readers": 6,
+        "kills": 2, "grown_up_seconds": 0, "idle": 300, "probe_seconds": 0.1,
+        "deadline_seconds": 0.12, "matrix_rows": ["stage2", "stage4"],
     },
     "short": {
         "seconds": 0.5, "rounds": 3, "other_rounds": 1, "clients": [1, 8, 64, 512],
-        "main_clients": 64, "silent": [0, 1, 2, 4, 8], "herd": [0, 100, 300, 1000],
+        "main_clients": 64, "contestants": None, "cost": None, "grown_up_seconds": 1.1,
+        "silent": [0, 1, 2, 4, 8], "herd": [0, 100, 300, 1000],
         "herd_loop": [10000], "herd_seconds": 0.25, "cliff": 1500, "cliff_seconds": 0.3, "workers": [1, 2, 4, 8],
         "handler_seconds": 1.0, "balance": 200, "traced": (100, 400), "readers": 16, "kills": 8,
         "idle": 10000, "probe_seconds": 0.3, "deadline_seconds": 0.4, "matrix_rows": None,
@@ -32,6 +36,7 @@ FORMS = {
     "full": {
         "seconds": 2.0, "rounds": 7, "other_rounds": 5,
         "clients": [1, 2, 4, 8, 16, 32, 64, 128, 256, 512], "main_clients": 64,
+        "contestants": None, "cost": None, "grown_up_seconds": 1.1,
         "silent": [0, 1, 2, 4, 8, 16], "herd": [0, 30, 100, 200, 300, 500, 700, 1000],
         "herd_loop": [3000, 10000], "herd_seconds": 2.0, "cliff": 1500, "cliff_seconds": 3.0,
         "workers": [1, 2, 4, 8, 16, 32], "handler_seconds": 4.0, "balance": 1000,
@@ -161,11 +166,13 @@ class Context:
             yield [stack.enter_context(self.server(candidate, **options)) for candidate in wanted]
 
     @contextlib.contextmanager
-    def crowd(self, server, connections, behaviour, **options):
-        """Odd clients at work on a server."""
+    def crowd(self, server, connections, behaviour, patience=20.0, **options):
+        """Odd clients at work on a server; patience: 0 does not wait until they are there."""
         crowd = measure.Crowd(self.crowd_program, server.port, connections, behaviour,
                               self.generator_cpus, **options)
         try:
+            if patience:
+                crowd.wait(patience)
             yield crowd
         finally:
             processes.reap(crowd.process)

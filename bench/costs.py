@@ -239,8 +239,9 @@ def switches(ctx, candidate):
 def cost(ctx):
     ctx.need("strace", "strace")
     ctx.need("wrk", "wrk")
-    wanted = ctx.some("stage1", "stage2", "stage3-select", "stage3-poll", "stage4",
-                      "stage4-edge") + ctx.peers()
+    keys = ctx.p["cost"] or ("stage1", "stage2", "stage3-select", "stage3-poll", "stage4",
+                             "stage4-edge")
+    wanted = ctx.some(*keys) + (ctx.peers()[:1] if ctx.p["cost"] else ctx.peers())
     rows = []
     for candidate in wanted:
         ctx.say(candidate.label)

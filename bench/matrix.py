@@ -97,7 +97,7 @@ def disturbed(ctx, server, fault, base_us):
     connections, behaviour, options = fault[3]
     if ctx.form == "smoke" and fault[0] == "idle-herd":
         connections = 200
-    with ctx.crowd(server, connections, behaviour, **options) as crowd:
+    with ctx.crowd(server, connections, behaviour, patience=0.4, **options) as crowd:
         time.sleep(0.05)
         waits, lost = probe(ctx, server)
         crowd.finish()

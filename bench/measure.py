@@ -312,30 +312,35 @@ def load_row(wrk_result, usage, clients, sockets=None):
 # ---- crowd ---------------------------------------------------------------------------------
 
 class Crowd:
-    """Clients of bench/crowd.c at work; .ready: what it said once all had tried to connect."""
+    """Clients of bench/crowd.c at work; .ready: what it said once all had got where they were
+    meant to get. Where they cannot, as behind a server that blocks, `patience` ends the wait
+    for that, and .ready is {}."""
 
-    def __init__(self, program, port, connections, behaviour, cpus, ready_seconds=20, **options):
+    def __init__(self, program, port, connections, behaviour, cpus, **options):
         command = [program, "--port", str(port), "--connections", str(connections),
                    "--behaviour", behaviour, "--until-eof", "--seconds", "600"]
         for name, value in options.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
+        self.ready = {}
         self.process = processes.launch(command, cpus, stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                         bufsize=0)
-        line = processes.line_within(self.process.stdout, ready_seconds)
-        if not line or not line.startswith("ready "):
-            processes.reap(self.process)
-            raise ToolError(f"crowd said {line!r} instead of that it is ready")
-        self.ready = json.loads(line[len("ready "):])
 
-    def finish(self, wait_seconds=0.0):
-        """Let it work to its own end for so long, then end it; returns its report."""
-        if not processes.ended(self.process, wait_seconds):
-            self.process.stdin.close()
+    def wait(self, patience=20.0):
+        """Until it is ready."""
+        line = processes.line_within(self.process.stdout, patience)
+        if line and line.startswith("ready "):
+            self.ready = json.loads(line[len("ready "):])
+        elif line is not None:
+            raise ToolError(f"crowd said {line!r} instead of that it is ready")
+
+    def finish(self):
+        """End it; returns its report."""
+        self.process.stdin.close()
         text = processes.read_all(self.process.stdout, 10)
         processes.ended(self.process, 2)
-        cpu_s = processes.reap(self.process)[1]
+        processes.reap(self.process)
         for line in reversed(text.splitlines()):
             if line.startswith("{"):
-                return {**json.loads(line), "generator_cpu_s": cpu_s}
+                return json.loads(line)
         raise ToolError(f"crowd said {text[-200:]!r} instead of its report")

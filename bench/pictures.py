@@ -75,7 +75,8 @@ def tick_words(ticks):
 def log_axis(name, low, high):
     ticks = steps(low, high)
     return ticks[0], ticks[-1], [f"set logscale {name}", f"set {name}tics ({tick_words(ticks)})",
-                                 f"set {name}range [{ticks[0]:.10g}:{ticks[-1]:.10g}]"]
+                                 f"set {name}range [{ticks[0] * 0.999:.10g}:"
+                                 f"{ticks[-1] * 1.001:.10g}]"]
 
 
 def linear_axis(name, high):

@@ -29,9 +29,9 @@ dl.story dt { color: var(--soft); } dl.story dd { margin: 0; }
   dl.story dd { margin-bottom: 0.6rem; } }
 .scroll { overflow-x: auto; max-width: 100%; border: 1px solid var(--line); border-radius: 6px;
   margin: 0.8rem 0; }
-table { border-collapse: collapse; width: 100%; font-size: 0.86rem;
+table { border-collapse: collapse; width: 100%; font-size: 0.84rem;
   font-variant-numeric: tabular-nums; }
-th, td { padding: 0.28rem 0.6rem; text-align: right; white-space: nowrap;
+th, td { padding: 0.28rem 0.5rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 tr:last-child td { border-bottom: 0; }
 thead th { background: var(--panel); font-weight: 600; }

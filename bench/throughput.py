@@ -15,7 +15,8 @@ KEYS = ("req_per_s", "p50_us", "p99_us", "cpu_us_per_request", "system_share",
 
 
 def contestants(ctx, close=False):
-    stages = [ctx.stage(key, PREFORK_WORKERS if key == "stage2" else 1) for key in STAGE_KEYS]
+    stages = [ctx.stage(key, PREFORK_WORKERS if key == "stage2" else 1)
+              for key in ctx.p["contestants"] or STAGE_KEYS]
     return ctx.peers(close) + [stage for stage in stages if ctx.wanted(stage)]
 
 

@@ -16,6 +16,7 @@ BLOCKING_WORKERS = 4     # of stage 2 where clients hold workers
 SILENT_SECONDS = 1       # --keepalive: how long a server bears with a silent client
 FD_SETSIZE = 1024
 SMALL_LIMIT = 256        # descriptors, for the cliff that every server has
+FULL_SECONDS = 0.3       # how long servers that are full are watched
 SLOW_MS, BUSY_MS = 50, 5
 REPLY_BYTES = 4 << 20
 READ_BYTES_PER_S = 64 << 10
@@ -307,7 +308,7 @@ def cost_at(rows, key, n):
 
 def herd_result(ctx, rows):
     """From the costs with no idle client and with few, a straight line to many."""
-    few = ctx.p["herd"][1]
+    few = max(n for n in ctx.p["herd"] if n <= 300)
     text, value, told, agrees = [], {}, [], []
     for key in dict.fromkeys(row["candidate"] for row in rows):
         mine = [row for row in rows if row["candidate"] == key]
@@ -359,46 +360,56 @@ def cliff_prediction(candidate, limit, opened, clients, hard_limit):
 
 
 def fd_cliff(ctx):
-    """Many clients ask once and stay. Who is served, refused, or left in the queue?"""
+    """Many clients ask once and stay. Who is served, refused, or left in the queue? All servers
+    at the same time: once the crowds are there, nobody does anything."""
     ctx.need_crowd()
-    clients, rows = ctx.p["cliff"], []
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    for candidate, limit in cliff_cases(ctx):
-        label = candidate.label + (f", limit {limit}" if limit else "")
-        ctx.say(f"{label}, {clients} clients")
-        with ctx.server(candidate, nofile=limit) as server:
+    cases = cliff_cases(ctx)
+    if not cases:
+        ctx.some_or_skip("stage4")
+    rows = []
+    with contextlib.ExitStack() as stack:
+        at_work = []
+        for candidate, limit in cases:
+            server = stack.enter_context(ctx.server(candidate, nofile=limit))
             ctx.check(server, "before the crowd came")
             worker = (measure.children(server.pid) or [server.pid])[0]
             opened = measure.open_descriptors(worker)
-            with ctx.crowd(server, clients, "idle") as crowd:
-                time.sleep(ctx.p["cliff_seconds"])
-                before = measure.tree_usage(server.pid)
-                time.sleep(ctx.p["cliff_seconds"] / 2)
-                idle_cpu = measure.usage_between(before, measure.tree_usage(server.pid))
-                report = crowd.finish()
-            if not server.alive():
-                raise processes.ServerError(f"{label} died: {server.last_words()}")
+            ctx.say(f"{candidate.label}, {ctx.p['cliff']} clients")
+            crowd = stack.enter_context(ctx.crowd(server, ctx.p["cliff"], "idle", patience=0))
+            at_work.append((server, limit, opened, crowd))
+        for *_, crowd in at_work:
+            crowd.wait()
+        time.sleep(ctx.p["cliff_seconds"])
+        before = [measure.tree_usage(server.pid) for server, *_ in at_work]
+        time.sleep(FULL_SECONDS)
+        used = [measure.usage_between(old, measure.tree_usage(server.pid))
+                for old, (server, *_) in zip(before, at_work)]
+        for (server, limit, opened, crowd), usage in zip(at_work, used):
+            rows.append(cliff_row(ctx, server, limit, opened, crowd.finish(), usage))
             ctx.check(server, "after the crowd left")
-        predicted = cliff_prediction(candidate, limit, opened, clients, hard)
-        rows.append({"candidate": candidate.key, "label": label,
-                     "descriptor_limit": limit or hard, "offered_clients": clients,
-                     "established_clients": report["established"], "served_clients":
-                     report["served"], "refused_clients": report["refused"],
-                     "waiting_clients": max(0, clients - report["served"] - report["refused"]
-                                            - report["connect_failed"]),
-                     "connect_failed": report["connect_failed"],
-                     "predicted_served": predicted,
-                     "cpu_percent_while_full": idle_cpu["cpu_us"] / 1e4 /
-                     (ctx.p["cliff_seconds"] / 2)})
-    if not rows:
-        raise processes.ServerError("no stage was chosen")
-    return cliff_result(clients, rows)
+    return cliff_result(ctx.p["cliff"], rows)
+
+
+def cliff_row(ctx, server, limit, opened, report, usage):
+    candidate, clients = server.candidate, ctx.p["cliff"]
+    label = candidate.label + (f", limit {limit}" if limit else "")
+    if not server.alive():
+        raise processes.ServerError(f"{label} died: {server.last_words()}")
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    gone = report["served"] + report["refused"] + report["connect_failed"]
+    return {"candidate": candidate.key, "label": label, "descriptor_limit": limit or hard,
+            "offered_clients": clients, "established_clients": report["established"],
+            "served_clients": report["served"], "refused_clients": report["refused"],
+            "waiting_clients": max(0, clients - gone),
+            "connect_failed": report["connect_failed"],
+            "predicted_served": cliff_prediction(candidate, limit, opened, clients, hard),
+            "cpu_percent_while_full": usage["cpu_us"] / 1e4 / FULL_SECONDS}
 
 
 def cliff_result(clients, rows):
     off = [row for row in rows
            if abs(row["served_clients"] - row["predicted_served"]) > 0.02 * clients]
-    told = ", ".join(f"{row['label']}: {row['served_clients']}"
+    told = "; ".join(f"{row['label']}: {row['served_clients']:,}"
                      + (f" ({row['refused_clients']} refused)" if row["refused_clients"] else "")
                      for row in rows)
     spin = [row["label"] for row in rows if row["cpu_percent_while_full"] > 20]
@@ -409,7 +420,7 @@ def cliff_result(clients, rows):
                          f"descriptors below {FD_SETSIZE} only, less those that are open already; "
                          "poll and epoll go on to the limit of descriptors (shown: the process's "
                          f"own limit, and one of {SMALL_LIMIT}). Of {clients:,}: "
-                         + ", ".join(f"{row['label']} {row['predicted_served']:,}"
+                         + "; ".join(f"{row['label']}: {row['predicted_served']:,}"
                                      for row in rows) + "."),
                 "value": {row["label"]: row["predicted_served"] for row in rows}},
             "rows": rows, "agrees": not off,
@@ -442,8 +453,8 @@ def slow_readers(ctx):
             alone = measure.probe(server.port, p["probe_seconds"], 2)[0]
             memory, kernel = measure.private_bytes(server.pid), measure.tcp_memory_bytes()
             with ctx.crowd(server, readers, "slow-read", path=f"/bytes?n={REPLY_BYTES}",
-                           rate=READ_BYTES_PER_S) as crowd:
-                time.sleep(0.3)
+                           rate=READ_BYTES_PER_S, patience=0.5) as crowd:
+                time.sleep(0.1)
                 waits, lost = measure.probe(server.port, p["probe_seconds"],
                                             p["deadline_seconds"])
                 held = measure.private_bytes(server.pid) - memory

@@ -20,7 +20,6 @@ WORKERS = 4
 KILLED_WORKERS = 8      # each lives for 8 x 0.2 s: long enough to be replaced at once
 KILL_INTERVAL = 0.2     # seconds
 KILL_CLIENTS = 32
-GROWN_UP_SECONDS = 1.1  # a worker that dies younger is replaced after a pause only
 CALM_SECONDS = 0.002    # between two clients that come one by one: all workers sleep again
 HELD_MS = 5             # a handler holds a worker; it sleeps, for cpus are not what is tested
 HELD_PAUSE_MS = 10      # between two of them: a third of the time a worker is held
@@ -362,8 +361,8 @@ def worker_killed(ctx):
         servers = [stack.enter_context(ctx.doomed(candidate) if candidate.workers == 1 else
                                        ctx.server(candidate, cpus=ctx.all_cpus))
                    for candidate in wanted]
-        ctx.say("workers grow up")
-        time.sleep(GROWN_UP_SECONDS)
+        ctx.say("workers grow up")  # those who die young are replaced after a pause only
+        time.sleep(ctx.p["grown_up_seconds"])
         for server in servers:
             ctx.say(server.candidate.label)
             ctx.check(server, "before the first kill")

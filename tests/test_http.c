@@ -274,6 +274,7 @@ static const struct accepted {
     { "Host: a name", HOSTED(" www.example.org") },
     { "Host: without a blank", HOSTED("a") },
     { "Host: a name and a port", HOSTED(" a:8080") },
+    { "Host: the highest port", HOSTED(" a:65535") },
     { "Host: a name and an empty port", HOSTED(" a:") },
     { "Host: IPv4", HOSTED(" 1.2.3.4") },
     { "Host: IPv6 and a port", HOSTED(" [::1]:80") },
@@ -495,6 +496,7 @@ static const struct refused {
     { "Host: port of letters", 400, HOSTED(" a:b") },
     { "Host: port of digits and letters", 400, HOSTED(" a:80x") },
     { "Host: negative port", 400, HOSTED(" a:-1") },
+    { "Host: no such port", 400, HOSTED(" a:65536") },
     { "Host: two ports", 400, HOSTED(" a:80:80") },
     { "Host: a port alone", 400, HOSTED(" :80") },
     { "Host: bracket not closed", 400, HOSTED(" [::1") },
@@ -657,6 +659,8 @@ static const struct refused {
 #define LINE_TAIL    " HTTP/1.1\r\n"
 #define LINE_FIXED   (sizeof(LINE_HEAD LINE_TAIL) - 1)
 #define FIELD_HEAD   "GET / HTTP/1.1\r\n" HOST "X: "
+#define A30          "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define A300         A30 A30 A30 A30 A30 A30 A30 A30 A30 A30
 #define CHUNKED_HEAD "POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
 
 static const struct limit {
@@ -691,6 +695,10 @@ static const struct limit {
       "\r\n\r\n" },
     { "trailers over 16 KiB", 431, CHUNKED_HEAD "0\r\nX: ", "a", HTTP_MAX_HEAD + 100,
       "\r\n\r\n" },
+    { "trailers over 16 KiB in many lines", 431, CHUNKED_HEAD "0\r\n",
+      "X: " A300 A300 "\r\n", 28, "\r\n" },
+    { "trailers of nearly 16 KiB in many lines", 200, CHUNKED_HEAD "0\r\n",
+      "X: " A300 A300 "\r\n", 26, "\r\n" },
     { "a trailer without an end", 431, CHUNKED_HEAD "0\r\nX: ", "a", 17000, "" },
     { "an extension within the limit", 200, CHUNKED_HEAD "1;", "a",
       HTTP_MAX_CHUNK_EXTENSIONS - 64, "\r\na\r\n0\r\n\r\n" },
