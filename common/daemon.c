@@ -178,6 +178,8 @@ void daemon_become(const char *user, int check_only)
     if (user == NULL)
         return;
     pw = find_user(user, &gid);
+    if (geteuid() != 0 && pw->pw_uid != geteuid())
+        die(EXIT_SYSTEM, "--user: cannot become %s; only root may", user);
     if (check_only)
         return;
     if (setgroups(1, &gid) == -1 || setresgid(gid, gid, gid) == -1 ||

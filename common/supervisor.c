@@ -82,6 +82,9 @@ static void start(int slot, pid_t (*spawn)(int slot))
         log_line(LOG_ERROR, "fork: %s; trying again in a second", strerror(errno));
         w->pid = 0;
         w->start_at = clock_ms() + YOUNG_MS;
+    } else { /* at once: a reload may come before the worker enters itself */
+        stats_set(&cell_of(slot)->pid, (uint64_t)w->pid);
+        stats_set(&cell_of(slot)->started_ms, (uint64_t)w->started);
     }
 }
 
@@ -499,6 +502,8 @@ static void adopt(void)
                 w->told = true;
                 w->kill_at = clock_ms() + opt->stop_timeout_ms + KILL_GRACE_MS;
             } else {
+                if (w->pid) /* it was being recycled */
+                    w->leaving = w->pid, w->kill_at = INT64_MAX;
                 w->pid = pid;
                 w->side = side;
                 w->started = (int64_t)stats_get(&cell->started_ms);
