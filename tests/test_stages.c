@@ -237,7 +237,7 @@ START_TEST(worker_that_dies_at_start_backs_off)
 {
     struct server s;
     struct rlimit before, none = { 3, 0 };
-    pid_t worker;
+    pid_t worker[4];
     int deaths = 0;
 
     if (harness_wrapped()) {
@@ -246,11 +246,11 @@ START_TEST(worker_that_dies_at_start_backs_off)
     }
     setenv("ASAN_OPTIONS", "detect_leaks=0", 1); /* that would need descriptors, too */
     server_start(&s, "-w 1");
-    eventually(server_workers(&s, &worker, 1) == 1, PATIENCE_MS);
+    eventually(server_workers(&s, worker, 4) == 1, PATIENCE_MS);
     ck_assert_int_eq(prlimit(s.pid, RLIMIT_NOFILE, NULL, &before), 0);
     none.rlim_max = before.rlim_max;
     ck_assert_int_eq(prlimit(s.pid, RLIMIT_NOFILE, &none, NULL), 0);
-    kill(worker, SIGKILL);
+    kill(worker[0], SIGKILL);
     eventually((deaths = count_words(server_log(&s), "exited with status")) >= 3, 2000);
     pause_ms(1000); /* the window in which deaths are counted, not a hope */
     deaths = count_words(server_log(&s), "exited with status") - deaths;
