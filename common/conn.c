@@ -193,7 +193,7 @@ static void flush_output(struct conn *c)
     output_len = 0;
 }
 
-static void put(struct conn *c, const char *bytes, size_t len)
+static inline void put(struct conn *c, const char *bytes, size_t len)
 {
     size_t sent = 0;
 
@@ -208,7 +208,7 @@ static void put(struct conn *c, const char *bytes, size_t len)
     keep_output(c, bytes + sent, len - sent);
 }
 
-static void put_head(struct conn *c, const struct http_head *head)
+static inline void put_head(struct conn *c, const struct http_head *head)
 {
     size_t room = HTTP_HEAD_ROOM + head->type.len + head->fields.len;
 
@@ -227,7 +227,8 @@ static void put_head(struct conn *c, const struct http_head *head)
     }
 }
 
-static void head_for(struct conn *c, const struct request *req, struct http_head *head)
+static inline void head_for(struct conn *c, const struct request *req,
+                            struct http_head *head)
 {
     stats_conn(c->fd)->requests = ++c->requests;
     /* A process that stops answers what it has read, and says so with the last answer. */

@@ -115,11 +115,12 @@ static char to_lower(char c)
 }
 
 /* Field names and the words in fields know no case. lower: of the same length, in lower
- * case, letters and '-' only. */
+ * case. The bit that makes 'a' of 'A' makes a letter, digit or '-' of nothing else that a
+ * name or value may hold. */
 static bool equal_nocase(const char *s, const char *lower, size_t len)
 {
     for (size_t i = 0; i < len; i++)
-        if (to_lower(s[i]) != lower[i])
+        if ((s[i] | 0x20) != lower[i])
             return false;
     return true;
 }

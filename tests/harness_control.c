@@ -36,8 +36,8 @@ const struct mode control_edge = { "edge", "stage4_epoll_reuseport", "-w 2 --tri
 
 enum { TEXT = 1 << 20 };
 
-char folder[128];
-static char base[64];        /* of the folders */
+char folder[64];
+static char base[32];        /* of the folders */
 static char built[PATH_MAX]; /* where the programs are */
 static char copy[PATH_MAX];  /* program_copy()'s */
 

@@ -22,7 +22,7 @@ struct control_case {
  * Returns what main() returns. */
 int control_run(const char *suite, const struct control_case cases[], int n, int timeout_s);
 
-extern char folder[128]; /* of the running test */
+extern char folder[64]; /* of the running test */
 
 /* ---- the program ---- */
 
