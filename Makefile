@@ -91,8 +91,10 @@ $(B)/tests/%: $(B)/obj/tests/%.o $(call obj,$(HARNESS_SRC)) $(B)/obj/common.a
 FLOOR := $(B)/bench/floor
 EVHTTP := $(B)/bench/evhttp
 CROWD := $(B)/bench/crowd
-BENCH := $(FLOOR) $(EVHTTP) $(CROWD)
+CLOSE_LISTENER := $(B)/bench/close_listener
+BENCH := $(FLOOR) $(EVHTTP) $(CROWD) $(CLOSE_LISTENER)
 $(FLOOR): $(call obj,bench/floor.c)
+$(CLOSE_LISTENER): $(call obj,bench/close_listener.c)
 $(EVHTTP): $(call obj,bench/peers/evhttp.c)
 $(CROWD): $(call obj,$(wildcard bench/crowd*.c)) $(B)/obj/common.a
 $(EVHTTP) $(CROWD): BENCH_LIBS := $(EVENT_LIBS)
@@ -141,19 +143,24 @@ demo: ## set up, build, show each server answering a client
 	@$(MAKE) --no-print-directory $(PARALLEL) all
 	@common/demo.sh $(BIN)
 
+UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
 install: all ## install the servers into DESTDIR/PREFIX/bin
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install $(BIN) $(DESTDIR)$(PREFIX)/bin
+	install -d $(UNITS)
+	sed 's,@BINDIR@,$(PREFIX)/bin,' common/stage4_epoll_reuseport.service.in \
+	  >$(UNITS)/stage4_epoll_reuseport.service
+	install -m 644 common/stage4_epoll_reuseport.socket $(UNITS)
 
 uninstall: ## remove what install installed
-	rm -f $(STAGES:%=$(DESTDIR)$(PREFIX)/bin/%)
+	rm -f $(STAGES:%=$(DESTDIR)$(PREFIX)/bin/%) $(UNITS)/stage4_epoll_reuseport.s*
 
 clean: ## remove all that was made
 	rm -rf build compile_commands.json
 
 # ---- Tests --------------------------------------------------------------------------------
 
-.PHONY: test programs run-tests counts fuzz run-fuzz diff-1-2 diff-2-3 diff-3-4 diff-select-poll
+.PHONY: test programs run-tests counts close-listener fuzz run-fuzz diff-1-2 diff-2-3 diff-3-4 diff-select-poll
 
 test: ## set up, build, run all tests
 	@common/setup.sh build test $(if $(VALGRIND),valgrind) $(if $(findstring clang,$(CC)),fuzz)
@@ -190,6 +197,9 @@ counts: ## count system calls, allocations, bytes that a request costs
 	@common/setup.sh build test
 	@$(MAKE) --no-print-directory $(PARALLEL) all $(COUNTER)
 	@python3 tests/counts.py $(B)
+
+close-listener: $(CLOSE_LISTENER) ## show what closing a SO_REUSEPORT listener loses
+	@$(CLOSE_LISTENER)
 
 diff-1-2: ## what stage 2 changes in stage 1; so diff-2-3, diff-3-4
 	@tests/diff.sh 1 2

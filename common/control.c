@@ -164,15 +164,17 @@ _Noreturn static void check(const struct options *opt)
 }
 
 /* systemd's sockets, if it passed any. */
-static void take_listen_fds(void)
+static void take_listen_fds(struct options *opt)
 {
     int fds[MAX_WORKERS];
     int n = daemon_listen_fds();
 
     for (int i = 0; i < n && i < MAX_WORKERS; i++)
         fds[i] = FIRST_LISTEN_FD + i;
-    if (n > 0)
+    if (n > 0) {
         net_inherit(fds, n < MAX_WORKERS ? n : MAX_WORKERS);
+        opt->port = 0; /* the socket has one, and the pid file is named after that */
+    }
 }
 
 void control(struct options *opt)
@@ -187,7 +189,7 @@ void control(struct options *opt)
     if (opt->verb != VERB_START)
         stop_or_reload(opt);
     daemon_become(opt->user, true); /* before anything is made: does the user exist? */
-    take_listen_fds();
+    take_listen_fds(opt);
     if (opt->daemon)
         daemon_start();
     if (opt->port != 0)

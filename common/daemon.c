@@ -26,6 +26,8 @@ enum { FIRST_LISTEN_FD = 3 };
 static int caller = -1; /* pipe to the process that waits for the daemon to be ready */
 static pid_t daemon_pid;
 static char log_path[PATH_MAX];
+static uid_t log_uid = (uid_t)-1;
+static gid_t log_gid = (gid_t)-1;
 
 /* The caller learns how it ended if it ends before it is ready. */
 static void tell_status(int status, void *unused)
@@ -117,13 +119,11 @@ static void redirect(const char *path, int flags, int fd)
 void daemon_ready(const char *log, const char *user)
 {
     if (log) {
-        gid_t gid = (gid_t)-1;
-        uid_t uid = user ? find_user(user, &gid)->pw_uid : (uid_t)-1;
-
+        log_uid = user ? find_user(user, &log_gid)->pw_uid : (uid_t)-1;
         snprintf(log_path, sizeof(log_path), "%s", log);
         redirect(log, O_WRONLY | O_CREAT | O_APPEND, STDERR_FILENO);
         redirect(log, O_WRONLY | O_CREAT | O_APPEND, STDOUT_FILENO);
-        if (fchown(STDERR_FILENO, uid, gid) == -1)
+        if (fchown(STDERR_FILENO, log_uid, log_gid) == -1)
             log_line(LOG_WARNING, "%s: %s; it cannot be opened anew", log,
                      strerror(errno));
     }
@@ -148,6 +148,8 @@ void daemon_reopen_log(void)
         return;
     file = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
     if (file != -1) {
+        if (fchown(file, log_uid, log_gid) == -1) /* the master makes it for the workers */
+            errno = 0;
         dup2(file, STDERR_FILENO);
         dup2(file, STDOUT_FILENO);
         close(file);

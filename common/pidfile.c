@@ -125,6 +125,7 @@ void pidfile_lock(const struct options *opt)
             break;
         close(locked);
     }
+    atexit(pidfile_remove); /* a start that fails later leaves no file behind */
     write_pid(path);
 }
 
