@@ -200,7 +200,7 @@ void control_ready(struct options *opt, unsigned features)
 {
     pidfile_path(opt, ".board", board_path);
     if (taken_over) {
-        pidfile_inherit(opt, pidfile_fd()); /* its name: with --port 0 the port is known now */
+        pidfile_inherit(opt, pidfile_fd()); /* its name: the port is known by now */
         daemon_ready(opt->log,
                      opt->user); /* the file's name; the descriptors are there */
         return;

@@ -148,8 +148,8 @@ void daemon_reopen_log(void)
         return;
     file = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
     if (file != -1) {
-        if (fchown(file, log_uid, log_gid) == -1) /* the master makes it for the workers */
-            errno = 0;
+        if (fchown(file, log_uid, log_gid) == -1)
+            errno = 0; /* only the master can; it makes the file for the workers */
         dup2(file, STDERR_FILENO);
         dup2(file, STDOUT_FILENO);
         close(file);

@@ -2,6 +2,7 @@
  * Does not: look at a byte twice, except in a line that has not arrived whole. */
 #include "http.h"
 
+#include <arpa/inet.h>
 #include <string.h>
 #include <time.h>
 
@@ -156,6 +157,18 @@ static int end_of_line(struct http_parser *p, const char *c, const char *end)
     return c[1] == '\n' ? NEXT : refuse(p, 400, "bare CR");
 }
 
+static bool is_ipv6(const char *bytes, size_t len)
+{
+    char text[INET6_ADDRSTRLEN];
+    struct in6_addr address;
+
+    if (len >= sizeof(text))
+        return false;
+    memcpy(text, bytes, len);
+    text[len] = '\0';
+    return inet_pton(AF_INET6, text, &address) == 1;
+}
+
 /* uri-host [ ":" port ], RFC 9110 section 7.2 and RFC 3986 section 3.2.2. */
 static bool authority_valid(struct slice a)
 {
@@ -165,8 +178,9 @@ static bool authority_valid(struct slice a)
 
     if (a.len > 0 && *a.base == '[') {
         c = skip(a.base + 1, end, ADDRESS);
-        if (c == a.base + 1 || c == end || *c++ != ']')
+        if (c == end || *c != ']' || !is_ipv6(a.base + 1, (size_t)(c - a.base - 1)))
             return false;
+        c++;
     } else {
         c = skip(a.base, end, HOST);
         while (end - c >= 3 && *c == '%' && hex_value(c[1]) >= 0 && hex_value(c[2]) >= 0)

@@ -51,13 +51,24 @@ static const char *state_of(const struct stats *cell, char *text, size_t size)
     return text;
 }
 
+/* By this worker; a cell counts for its predecessors, too. */
+static uint64_t own_requests(const struct stats *cell)
+{
+    return stats_get(&cell->requests) - stats_get(&cell->requests_before);
+}
+
 static double per_second(const struct stats *cell)
 {
     int64_t ms = clock_ms() - (int64_t)stats_get(&cell->started_ms);
 
-    uint64_t own = stats_get(&cell->requests) - stats_get(&cell->requests_before);
+    return ms > 0 ? (double)own_requests(cell) * 1000 / (double)ms : 0;
+}
 
-    return ms > 0 ? (double)own * 1000 / (double)ms : 0;
+/* In the slot, whose workers sit in its two cells by turns. */
+static uint64_t restarts_in(uint32_t slot)
+{
+    return stats_get(&board->cells[SIDES * slot].restarts) +
+           stats_get(&board->cells[SIDES * slot + 1].restarts);
 }
 
 static void print_load(const char *format)
@@ -98,11 +109,11 @@ static void status_json(void)
                resident_kib(pid), board->address, board->port,
                (unsigned long)stats_get(&cell->connections),
                (unsigned long)stats_get(&cell->accepted),
-               (unsigned long)stats_get(&cell->requests), per_second(cell),
+               (unsigned long)own_requests(cell), per_second(cell),
                (unsigned long)stats_get(&cell->send_failures),
                (unsigned long)stats_get(&cell->connections),
                (unsigned long)stats_get(&cell->timeouts),
-               (unsigned long)stats_get(&cell->restarts),
+               (unsigned long)restarts_in(i / SIDES),
                (unsigned long)stats_get(&cell->exit_status));
         comma = ",\n";
     }
@@ -115,14 +126,13 @@ static void print_worker(uint32_t slot, const struct stats *cell)
     uint64_t exited = stats_get(&cell->exit_status);
     char state[32];
 
-    printf("%3u %7d %6.1fM %5lu %9lu %7.0f %5lu %6lu %4lu %4lu %6lu %s\n", slot, (int)pid,
+    printf("%2u %7d %5.1fM %5lu %9lu %6.0f %5lu %6lu %3lu %4lu %5lu %s\n", slot, (int)pid,
            (double)resident_kib(pid) / 1024, (unsigned long)stats_get(&cell->connections),
-           (unsigned long)stats_get(&cell->requests), per_second(cell),
+           (unsigned long)own_requests(cell), per_second(cell),
            (unsigned long)stats_get(&cell->send_failures),
            (unsigned long)stats_get(&cell->connections),
-           (unsigned long)stats_get(&cell->timeouts),
-           (unsigned long)stats_get(&cell->restarts), (unsigned long)exited,
-           state_of(cell, state, sizeof(state)));
+           (unsigned long)stats_get(&cell->timeouts), (unsigned long)restarts_in(slot),
+           (unsigned long)exited, state_of(cell, state, sizeof(state)));
 }
 
 void status_print(const struct options *opt)
@@ -144,7 +154,7 @@ void status_print(const struct options *opt)
     printf("\nreloads %lu, failed %lu\n\n",
            (unsigned long)stats_get(&board->reloads_done),
            (unsigned long)stats_get(&board->reloads_failed));
-    printf("%3s %7s %7s %5s %9s %7s %5s %6s %4s %4s %6s %s\n", "#", "pid", "memory",
+    printf("%2s %7s %6s %5s %9s %6s %5s %6s %3s %4s %5s %s\n", "#", "pid", "memory",
            "conns", "requests", "req/s", "sfail", "timers", "t/o", "rest", "exit",
            "state");
     for (uint32_t i = 0; i < SIDES * board->slots; i++) {

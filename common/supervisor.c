@@ -162,7 +162,8 @@ static void check_done(int status)
     for (ssize_t i = 0; i < n; i++)
         if (why[i] == '\n')
             why[i] = i + 1 < n ? ';' : '\0';
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0 || !strstr(why, TAKEOVER_CONSENT)) {
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0 ||
+        !strstr(why, TAKEOVER_CONSENT)) {
         if (n <= 0)
             snprintf(why, sizeof(why), "%s --check %s %d", takeover_program(),
                      WIFEXITED(status) ? "exited with status" : "was killed by signal",

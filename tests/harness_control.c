@@ -31,8 +31,8 @@ const struct mode control_shared = { "shared", "stage4_epoll_reuseport",
                                      "-w 2 --accept=shared", 2, INT_MAX };
 const struct mode control_exclusive = { "exclusive", "stage4_epoll_reuseport",
                                         "-w 2 --accept=exclusive", 2, INT_MAX };
-const struct mode control_edge = { "edge", "stage4_epoll_reuseport", "-w 2 --trigger=edge", 2,
-                                   INT_MAX };
+const struct mode control_edge = { "edge", "stage4_epoll_reuseport",
+                                   "-w 2 --trigger=edge", 2, INT_MAX };
 
 enum { TEXT = 1 << 20 };
 
@@ -111,7 +111,8 @@ static int run_case(const char *suite_name, const struct control_case *one, int 
     return failed;
 }
 
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *where)
+static int remove_entry(const char *path, const struct stat *st, int type,
+                        struct FTW *where)
 {
     (void)st;
     (void)type;
@@ -119,7 +120,8 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
     return remove(path);
 }
 
-int control_run(const char *suite, const struct control_case cases[], int n, int timeout_s)
+int control_run(const char *suite, const struct control_case cases[], int n,
+                int timeout_s)
 {
     const char *only = getenv("CK_RUN_CASE");
     int failed = 0;
@@ -301,8 +303,8 @@ void daemon_run(struct server *s, const char *args)
                   o.status, o.out, o.err);
     s->port = atoi(port + strlen(".0.0.1:"));
     s->pid = pid_in(pid_path(s->port, ""));
-    ck_assert_msg(s->pid > 0 && process_state(s->pid) != 0, "no daemon has the pid %d of %s",
-                  s->pid, pid_path(s->port, ""));
+    ck_assert_msg(s->pid > 0 && process_state(s->pid) != 0,
+                  "no daemon has the pid %d of %s", s->pid, pid_path(s->port, ""));
 }
 
 void daemon_stop(const struct server *s)
@@ -344,7 +346,8 @@ int children_of(pid_t parent, pid_t pids[], int cap)
     return n;
 }
 
-static bool has_new_workers(pid_t master, int n, const pid_t old[], int n_old, pid_t new[])
+static bool has_new_workers(pid_t master, int n, const pid_t old[], int n_old,
+                            pid_t new[])
 {
     pid_t found[PIDS];
 
@@ -461,7 +464,8 @@ bool port_taken(int port)
 
 /* ---- load ---- */
 
-static _Noreturn void become_crowd(const char *const argv[], int in, int out, pid_t parent)
+static _Noreturn void become_crowd(const char *const argv[], int in, int out,
+                                   pid_t parent)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     dup2(in, STDIN_FILENO);
@@ -486,8 +490,8 @@ static const char *read_line(struct load *l)
         ck_assert_msg(left > 0 && poll(&p, 1, (int)left) == 1 && n < sizeof line - 1,
                       "the load client (%s) says nothing", l->behaviour);
         ck_assert_msg(read(l->out, line + n, 1) == 1,
-                      "the load client (%s) has ended; is %s/bench/crowd there?", l->behaviour,
-                      built);
+                      "the load client (%s) has ended; is %s/bench/crowd there?",
+                      l->behaviour, built);
         if (line[n] == '\n')
             break;
         n++;
@@ -496,12 +500,12 @@ static const char *read_line(struct load *l)
     return line;
 }
 
-void load_begin(struct load *l, const struct server *s, const char *behaviour, int clients,
-                const char *const *words)
+void load_begin(struct load *l, const struct server *s, const char *behaviour,
+                int clients, const char *const *words)
 {
     char program[PATH_MAX + 64], port[16], number[16];
-    const char *argv[32] = { program, "--until-eof", "--seconds", "120",  "--port",     port,
-                             "-n",    number,        "-b",        behaviour };
+    const char *argv[32] = { program, "--until-eof", "--seconds", "120", "--port",
+                             port,    "-n",          number,      "-b",  behaviour };
     int in[2], out[2], argc = 10;
     pid_t parent = getpid();
 
@@ -542,8 +546,8 @@ long long load_end_clean(struct load *l)
     const char *account = load_end(l);
 
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-        ck_assert_msg(json_number(account, bad[i]) == 0, "%s: %s: %.900s", l->behaviour, bad[i],
-                      account);
+        ck_assert_msg(json_number(account, bad[i]) == 0, "%s: %s: %.900s", l->behaviour,
+                      bad[i], account);
     ck_assert_msg(json_number(account, "served") > 0, "nothing served: %.900s", account);
     return json_number(account, "served");
 }

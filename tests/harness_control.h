@@ -1,5 +1,5 @@
-/* harness_control.h - what the tests of process control share: servers that are found by their
- * pid file, commands to them, load that counts its failures, and what is left behind.
+/* harness_control.h - what tests of process control share: servers found by their pid
+ * file, commands to them, load that counts its failures, and what is left behind.
  * Does not: know what is tested. Built on harness.h. */
 #ifndef HARNESS_CONTROL_H
 #define HARNESS_CONTROL_H
@@ -9,7 +9,8 @@
 enum { PIDS = 160 };
 
 extern const struct mode control_stage1, control_stage2, control_stage3;
-extern const struct mode control_reuseport, control_shared, control_exclusive, control_edge;
+extern const struct mode control_reuseport, control_shared, control_exclusive,
+    control_edge;
 
 /* The tests of one mode. */
 struct control_case {
@@ -17,10 +18,11 @@ struct control_case {
     void (*add)(TCase *tc); /* its tests */
 };
 
-/* Run them, one after the other. Each test has a folder of its own, which is $XDG_RUNTIME_DIR.
- * Processes that a test leaves behind are killed. timeout_s: of a single test, before scaling.
- * Returns what main() returns. */
-int control_run(const char *suite, const struct control_case cases[], int n, int timeout_s);
+/* Run them, one after the other. Each test has a folder of its own: its $XDG_RUNTIME_DIR.
+ * Processes that a test leaves behind are killed. timeout_s: of a single test, before
+ * scaling. Returns what main() returns. */
+int control_run(const char *suite, const struct control_case cases[], int n,
+                int timeout_s);
 
 extern char folder[64]; /* of the running test */
 
@@ -31,8 +33,9 @@ void program_copy(void);
 const char *program_path(void);
 const char *built_in(void); /* the folder of the originals */
 
-/* Put another file into the copy's place, as a linker does: a new file, then rename(2). */
-void program_greet(const char *greeting); /* says this instead of "hello world!"; 12 bytes */
+/* Put another file into the copy's place, as a linker does: a new one, then rename(2). */
+void program_greet(
+    const char *greeting); /* says this instead of "hello world!"; 12 bytes */
 void program_write(const char *bytes, unsigned mode_bits); /* any text */
 
 /* ---- commands ---- */
@@ -41,7 +44,7 @@ void program_write(const char *bytes, unsigned mode_bits); /* any text */
 void command(struct outcome *o, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* The same; the exit status must be this one, and stdout and stderr together say `text`. */
+/* The same; this must be the exit status, and stdout or stderr must say `text`. */
 void expect_command(int status, const char *text, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -57,7 +60,7 @@ void daemon_stop(const struct server *s);
 /* Living children, sorted. */
 int children_of(pid_t parent, pid_t pids[], int cap);
 
-/* Wait until the master has n workers, none of which is among the old ones. New: get them. */
+/* Wait until the master has n workers, none of them among the old. new: gets them. */
 void expect_workers(pid_t master, int n, const pid_t old[], int n_old, pid_t new[]);
 
 /* Wait until it is no more, or a zombie. */
@@ -92,8 +95,8 @@ struct load {
 
 /* Start the crowd client and return when all its clients are there. words: more options,
  * NULL-terminated, or NULL. */
-void load_begin(struct load *l, const struct server *s, const char *behaviour, int clients,
-                const char *const *words);
+void load_begin(struct load *l, const struct server *s, const char *behaviour,
+                int clients, const char *const *words);
 
 /* End it. Its account, in JSON; static memory. */
 const char *load_end(struct load *l);

@@ -1,4 +1,4 @@
-/* test_control.c - start, stop, restart: who holds a port, who is signalled, how servers end.
+/* test_control.c - start, stop, restart: who holds a port, who is signalled, how it ends.
  * Does not: reload (test_control_reload.c), or go to the background and look around there
  * (test_control_daemon.c). */
 #include <fcntl.h>
@@ -32,7 +32,8 @@ START_TEST(second_start_names_the_holder)
                   "neither '%s' nor %s in '%s'", pid, pid_path(s.port, ""), o.err);
     ck_assert_str_eq(o.out, "");
     fetch(&s, "GET", "/", &r, 200);
-    expect_command(0, "", "status -p %d", s.port); /* the first one's files are untouched */
+    expect_command(0, "", "status -p %d",
+                   s.port); /* the first one's files are untouched */
     server_stop(&s);
 }
 END_TEST
@@ -66,8 +67,8 @@ START_TEST(two_starts_at_once)
             won += status == 0;
             lost += WIFEXITED(status) && WEXITSTATUS(status) == 1;
         }
-        ck_assert_msg(won == 1 && lost == 1, "round %d: %d of 2 won, %d lost properly", round,
-                      won, lost);
+        ck_assert_msg(won == 1 && lost == 1, "round %d: %d of 2 won, %d lost properly",
+                      round, won, lost);
         s.pid = pid_in(pid_path(s.port, ""));
         fetch(&s, "GET", "/", &r, 200);
         daemon_stop(&s);
@@ -85,8 +86,8 @@ START_TEST(a_look_does_not_hinder_a_start)
 
         while (waitpid(pid, &status, WNOHANG) == 0)
             command(&o, "status -p %d", s.port);
-        ck_assert_msg(status == 0, "round %d: start failed with %x beside a status", round,
-                      (unsigned)status);
+        ck_assert_msg(status == 0, "round %d: start failed with %x beside a status",
+                      round, (unsigned)status);
         s.pid = pid_in(pid_path(s.port, ""));
         daemon_stop(&s);
     }
@@ -115,8 +116,9 @@ END_TEST
 
 START_TEST(verbs_need_a_server)
 {
-    static const char *const verbs[] = { "stop",   "stop -g",     "reload",       "reload -g",
-                                         "status", "connections", "status --json" };
+    static const char *const verbs[] = { "stop",         "stop -g", "reload",
+                                         "reload -g",    "status",  "connections",
+                                         "status --json" };
     int port = free_port();
 
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
@@ -162,14 +164,16 @@ START_TEST(pid_file_in_an_unwritable_place)
 {
     int port = free_port();
     char link[PATH_MAX];
-    const char *const places[] = { "/nowhere/at/all.pid", "/proc/x.pid", "/dev/null/x.pid",
-                                   folder, link };
+    const char *const places[] = { "/nowhere/at/all.pid", "/proc/x.pid",
+                                   "/dev/null/x.pid", folder, link };
 
-    snprintf(link, sizeof link, "%s/link", folder); /* of somebody else, to /etc/passwd, say */
+    snprintf(link, sizeof link, "%s/link",
+             folder); /* of somebody else, to /etc/passwd, say */
     ck_assert_int_eq(symlink("/dev/null", link), 0);
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
         command(&o, "start -p %d --pid-file %s", port, places[i]);
-        ck_assert_msg(o.status == 1 && strstr(o.err, "pid file") && strstr(o.err, places[i]),
+        ck_assert_msg(o.status == 1 && strstr(o.err, "pid file") &&
+                          strstr(o.err, places[i]),
                       "%s: status %d, '%s'", places[i], o.status, o.err);
         ck_assert_str_eq(o.out, "");
         ck_assert(!port_taken(port));
@@ -179,8 +183,15 @@ END_TEST
 
 START_TEST(pid_file_of_somebody_who_may_not)
 {
-    const char *argv[] = { "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
-                           program_path(), "start", "-p", "0", NULL };
+    const char *argv[] = { "setpriv",
+                           "--reuid=65534",
+                           "--regid=65534",
+                           "--clear-groups",
+                           program_path(),
+                           "start",
+                           "-p",
+                           "0",
+                           NULL };
 
     if (geteuid() != 0) {
         skip("needs root, to be somebody else");
@@ -189,7 +200,8 @@ START_TEST(pid_file_of_somebody_who_may_not)
     program_copy();
     argv[4] = program_path();
     program_run(&o, argv);
-    ck_assert_msg(o.status == 1 && strstr(o.err, "pid file") && strstr(o.err, "ermission"),
+    ck_assert_msg(o.status == 1 && strstr(o.err, "pid file") &&
+                      strstr(o.err, "ermission"),
                   "status %d, '%s', '%s'", o.status, o.out, o.err);
 }
 END_TEST
@@ -255,8 +267,12 @@ static unsigned long long start_ticks(pid_t pid)
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     c = strrchr(read_file(path), ')');
     ck_assert_ptr_nonnull(c);
-    ck_assert_int_eq(sscanf(c, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d "
-                               "%*d %*d %*d %*d %llu", &ticks), 1);
+    ck_assert_int_eq(
+        sscanf(c,
+               ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d "
+               "%*d %*d %*d %*d %llu",
+               &ticks),
+        1);
     return ticks;
 }
 
@@ -346,7 +362,8 @@ START_TEST(signals_right_after_the_first_line)
     for (int round = 0; round < 20; round++) {
         server_start(&s, "");
         ck_assert_int_eq(kill(s.pid, SIGTERM), 0);
-        ck_assert_msg(server_wait(&s, PATIENCE_MS) == 0, "round %d: not a proper end", round);
+        ck_assert_msg(server_wait(&s, PATIENCE_MS) == 0, "round %d: not a proper end",
+                      round);
         ck_assert_int_eq(access(pid_path(s.port, ""), F_OK), -1);
         server_gone(&s);
     }
@@ -401,7 +418,8 @@ START_TEST(term_ends_a_reload)
     program_copy();
     server_start(&s, "");
     snprintf(script, sizeof script,
-             "#!/bin/sh\ncase $* in *--check*) echo >%s; sleep 0.3;; esac\nexec %s/%s \"$@\"\n",
+             "#!/bin/sh\ncase $* in *--check*) echo >%s; sleep 0.3;; esac\nexec %s/%s "
+             "\"$@\"\n",
              in_folder("checking"), built_in(), mode->stage);
     program_write(script, 0755);
     ck_assert_int_eq(kill(s.pid, SIGUSR1), 0);

@@ -1,4 +1,4 @@
-/* test_control_daemon.c - the surroundings of a server: background, log file, user, systemd.
+/* test_control_daemon.c - what is around a server: background, log, user, systemd.
  * Does not: need systemd to run; its protocols are two variables and a datagram. */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -123,7 +123,8 @@ END_TEST
 /* ---- the log file ---- */
 
 /* Serve until this log has a line of each of these processes. */
-static void expect_lines_of(const struct server *s, const char *log, const pid_t pids[], int n)
+static void expect_lines_of(const struct server *s, const char *log, const pid_t pids[],
+                            int n)
 {
     int64_t end = clock_ms() + scaled_ms(PATIENCE_MS);
 
@@ -132,8 +133,8 @@ static void expect_lines_of(const struct server *s, const char *log, const pid_t
 
         snprintf(mark, sizeof mark, "[%d]:", pids[i]);
         while (strstr(read_file(log), mark) == NULL) {
-            ck_assert_msg(clock_ms() < end, "no line of pid %d in %s: '%.300s'", pids[i], log,
-                          read_file(log));
+            ck_assert_msg(clock_ms() < end, "no line of pid %d in %s: '%.300s'", pids[i],
+                          log, read_file(log));
             fetch(s, "GET", "/", &r, 200);
         }
     }
@@ -249,8 +250,8 @@ START_TEST(user_that_does_not_exist)
 
     expect_command(2, "no user 'nosuchuser'", "start -d -p %d --user nosuchuser", port);
     if (getpwnam("nobody"))
-        expect_command(2, "no group 'nosuchgroup'", "start -p %d --user nobody:nosuchgroup",
-                       port);
+        expect_command(2, "no group 'nosuchgroup'",
+                       "start -p %d --user nobody:nosuchgroup", port);
     expect_no_children();
     ck_assert(!port_taken(port));
 }
@@ -258,9 +259,18 @@ END_TEST
 
 START_TEST(only_root_may_change_the_user)
 {
-    const char *argv[] = { "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
-                           NULL,      "start",         "-p",            "0",
-                           "--user",  "daemon",        "--pid-file",    NULL,
+    const char *argv[] = { "setpriv",
+                           "--reuid=65534",
+                           "--regid=65534",
+                           "--clear-groups",
+                           NULL,
+                           "start",
+                           "-p",
+                           "0",
+                           "--user",
+                           "daemon",
+                           "--pid-file",
+                           NULL,
                            NULL };
 
     if (geteuid() != 0 || getpwnam("daemon") == NULL) {
@@ -272,15 +282,16 @@ START_TEST(only_root_may_change_the_user)
     argv[4] = program_path();
     argv[11] = in_folder("x.pid");
     program_run(&o, argv);
-    ck_assert_msg(o.status == 1 && strstr(o.err, "only root may"), "status %d, '%s', '%s'",
-                  o.status, o.out, o.err);
+    ck_assert_msg(o.status == 1 && strstr(o.err, "only root may"),
+                  "status %d, '%s', '%s'", o.status, o.out, o.err);
 }
 END_TEST
 
 /* ---- systemd: sockets ---- */
 
 /* As systemd does: a listening socket at 3, and two variables. */
-static _Noreturn void become_activated(int socket_fd, int out, const char *pid_word, int port)
+static _Noreturn void become_activated(int socket_fd, int out, const char *pid_word,
+                                       int port)
 {
     char program[PATH_MAX], number[16], pid[16];
     const char *argv[] = { program, "start", "-q", "-p", number, NULL };
@@ -314,7 +325,8 @@ static int listening_socket(int *port)
 }
 
 /* Returns the port of the first line. */
-static int start_activated(struct server *s, int socket_fd, const char *pid_word, int port)
+static int start_activated(struct server *s, int socket_fd, const char *pid_word,
+                           int port)
 {
     char line[256] = "";
     const char *at;
@@ -404,7 +416,8 @@ static void notify_socket(bool abstract)
     setenv("NOTIFY_SOCKET", name, 1);
     notified = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     ck_assert_int_eq(bind(notified, (struct sockaddr *)&address,
-                          (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)), 0);
+                          (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)),
+                     0);
 }
 
 /* The next message has this line. */
@@ -476,7 +489,8 @@ static void install_unit(const char *from, const char *to)
 START_TEST(units_are_right)
 {
     char service[256], listener[256];
-    const char *argv[] = { "systemd-analyze", "verify", "--man=no", service, listener, NULL };
+    const char *argv[] = { "systemd-analyze", "verify", "--man=no",
+                           service,           listener, NULL };
     const char *const there[] = { "systemd-analyze", "--version", NULL };
 
     program_run(&o, there);
@@ -489,8 +503,8 @@ START_TEST(units_are_right)
     install_unit("common/stage4_epoll_reuseport.service.in", service);
     install_unit("common/stage4_epoll_reuseport.socket", listener);
     program_run(&o, argv);
-    ck_assert_msg(o.status == 0 && strstr(o.err, "stage4") == NULL, "status %d: %s%s", o.status,
-                  o.out, o.err);
+    ck_assert_msg(o.status == 0 && strstr(o.err, "stage4") == NULL, "status %d: %s%s",
+                  o.status, o.out, o.err);
 }
 END_TEST
 
@@ -520,10 +534,8 @@ static void add_all(TCase *tc)
 int main(void)
 {
     static const struct control_case cases[] = {
-        { &control_reuseport, add_all },
-        { &control_shared, add_of_any },
-        { &control_stage1, add_of_any },
-        { &control_stage2, add_of_any },
+        { &control_reuseport, add_all }, { &control_shared, add_of_any },
+        { &control_stage1, add_of_any }, { &control_stage2, add_of_any },
         { &control_stage3, add_of_any },
     };
 

@@ -1,4 +1,4 @@
-/* test_control_reload.c - reload, recycling, killed workers: under load, and nobody fails.
+/* test_control_reload.c - reload, recycling, killed workers: under load, nobody fails.
  * Does not: look at what status prints (test_control_status.c). */
 #include <signal.h>
 #include <stdio.h>
@@ -115,7 +115,7 @@ END_TEST
 START_TEST(reload_under_wrk)
 {
     char url[64];
-    const char *argv[] = { "wrk", "-t1", "-c6", "-d2s", url, NULL };
+    const char *argv[] = { "wrk", "-t1", "-c6", "-d1s", url, NULL };
     struct server s;
     pid_t pid;
 
@@ -159,9 +159,9 @@ START_TEST(reload_swaps_the_program)
     expect_greeting(&s, "hello again!");
     account = load_end(&l);
     ck_assert_msg(json_number(account, "failed") == 0, "%.900s", account);
-    ck_assert_int_eq(
-        sscanf(strstr(account, "\"answers\":["), "\"answers\":[%lld,%lld]", &old_answers,
-               &new_answers), 2);
+    ck_assert_int_eq(sscanf(strstr(account, "\"answers\":["), "\"answers\":[%lld,%lld]",
+                            &old_answers, &new_answers),
+                     2);
     ck_assert_msg(old_answers > 0 && new_answers > 0, "answers: %lld old, %lld new",
                   old_answers, new_answers);
     server_stop(&s);
@@ -177,7 +177,8 @@ static const struct {
     { "", 0755, "Exec format error" },
     { NULL, 0, "No such file" },
     { "#!/bin/sh\nexit 0\n", 0644, "ermission denied" },
-    { "#!/bin/sh\necho 'the licence has ended' >&2\nexit 3\n", 0755, "the licence has ended" },
+    { "#!/bin/sh\necho 'the licence has ended' >&2\nexit 3\n", 0755,
+      "the licence has ended" },
     { "#!/bin/sh\nexit 3\n", 0755, "status 3" },
     { "#!/bin/sh\nkill -SEGV $$\n", 0755, "signal 11" },
     { "#!/bin/sh\nexit 0\n", 0755, "" }, /* it starts, but is no server at all */
@@ -439,7 +440,7 @@ START_TEST(killed_workers)
     load_begin(&l, &s, loads[_i], CLIENTS, NULL);
     for (int i = 0; i < 5; i++) {
         expect_workers(s.pid, 2, NULL, 0, found);
-        /* Stopped first, it cannot accept one more client while its clients are counted. */
+        /* Stopped first, it accepts no more clients while its clients are counted. */
         ck_assert_int_eq(kill(found[i % 2], SIGSTOP), 0);
         eventually(process_state(found[i % 2]) == 'T', PATIENCE_MS);
         open += open_in(&s, found[i % 2]);
@@ -543,10 +544,8 @@ static void add_of_stage2(TCase *tc)
 int main(void)
 {
     static const struct control_case cases[] = {
-        { &control_reuseport, add_all },
-        { &control_shared, add_under_load },
-        { &control_exclusive, add_under_load },
-        { &control_edge, add_under_load },
+        { &control_reuseport, add_all },        { &control_shared, add_under_load },
+        { &control_exclusive, add_under_load }, { &control_edge, add_under_load },
         { &control_stage2, add_of_stage2 },
     };
 
