@@ -931,8 +931,8 @@ static const char *const dripping[] = {
 };
 enum { DRIPPING = sizeof(dripping) / sizeof(*dripping) };
 
-/* From the request's first byte to its last, however busily it drips. In the second round no
- * one looks at the clock but conn_fill() itself: a blocking stage has no conn_expired(). */
+/* From the request's first byte to its last, however busily it drips. In the second round
+ * only conn_fill() looks at the clock: a blocking stage has no conn_expired(). */
 START_TEST(dripping_request_expires)
 {
     int which = _i % DRIPPING;

@@ -1,5 +1,5 @@
 /* test_http.c - what http.c accepts, what it refuses, and with which status.
- * Does not: compare with other parsers (test_http_oracle.c), use sockets (test_conn.c). */
+ * Does not: compare with other parsers (test_http_oracle.c), know connections. */
 #include "http.h"
 
 #include <check.h>
