@@ -505,6 +505,9 @@ static const struct refused {
     { "Host: letters behind the bracket", 400, HOSTED(" [::1]x") },
     { "Host: bad port behind the bracket", 400, HOSTED(" [::1]:x") },
     { "Host: empty brackets", 400, HOSTED(" []") },
+    { "Host: IPv6 with too few groups", 400, HOSTED(" [:1]") },
+    { "Host: nothing but colons", 400, HOSTED(" [:::::]") },
+    { "Host: IPv4 in brackets", 400, HOSTED(" [127.0.0.1]") },
     { "Host: bracket within", 400, HOSTED(" a[b]") },
     { "an invalid Host in 1.0", 400, GET10("Host: a/b\r\n") },
 
