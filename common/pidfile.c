@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,8 @@
 #include <unistd.h>
 
 #include "log.h"
+
+enum { LOCK_TRIES = 20, LOCK_PAUSE_MS = 5 };
 
 static int locked = -1;
 static char locked_path[PIDFILE_PATH_MAX];
@@ -111,16 +114,23 @@ void pidfile_lock(const struct options *opt)
     char *path = locked_path;
 
     pidfile_path(opt, "", path);
-    for (;;) {
+    for (int tries = 0;; tries++) {
         locked = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
         if (locked == -1)
             die(EXIT_SYSTEM, "cannot make the pid file %s: %s; choose another --pid-file",
                 path, strerror(errno));
-        if (flock(locked, LOCK_EX | LOCK_NB) == -1)
+        if (flock(locked, LOCK_EX | LOCK_NB) == -1) {
+            /* Nobody's pid: a start is about to write it, or status looks at the lock. */
+            if (read_pid(locked) == 0 && tries < LOCK_TRIES) {
+                close(locked);
+                poll(NULL, 0, LOCK_PAUSE_MS);
+                continue;
+            }
             die(EXIT_SYSTEM,
                 "%s is running already, as pid %d (%s); stop it first, or choose "
                 "another --port",
                 opt->name, (int)read_pid(locked), path);
+        }
         if (still_named(locked, path))
             break;
         close(locked);

@@ -195,7 +195,8 @@ START_TEST(starts_one_worker_a_slot)
     for (int i = 0; i < SLOTS; i++) {
         ck_assert_int_eq(shared->slots[i].forks, 1);
         ck_assert_int_eq(shared->slots[i].slot, i);
-        ck_assert_uint_eq(stats_get(&stats_cell(i, 0)->pid), (uint64_t)shared->slots[i].pid);
+        ck_assert_uint_eq(stats_get(&stats_cell(i, 0)->pid),
+                          (uint64_t)shared->slots[i].pid);
         ck_assert_uint_eq(stats_get(&stats_cell(i, 0)->restarts), 0);
     }
     end_supervisor();
