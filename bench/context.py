@@ -18,12 +18,12 @@ import processes
 FORMS = {
     "smoke": {
         "seconds": 0.12, "rounds": 1, "other_rounds": 1, "clients": [16], "main_clients": 16,
-        "contestants": ["stage1", "stage2", "stage3-select", "stage4"],
+        "contestants": ["stage1", "stage4"],
         "silent": [0, 1], "herd": [0, 100], "herd_loop": [200], "herd_seconds": 0.1,
         "cliff": 1100, "cliff_seconds": 0.1, "workers": [1, 2], "handler_seconds": 0.2,
         "balance": 40, "traced": (10, 60), "cost": ["stage1", "stage4"], "readers": 6,
-        "kills": 2, "grown_up_seconds": 0, "idle": 300, "probe_seconds": 0.1,
-        "deadline_seconds": 0.12, "matrix_rows": ["stage2", "stage4"],
+        "kills": 2, "grown_up_seconds": 0, "idle": 300, "probe_seconds": 0.05,
+        "deadline_seconds": 0.12, "matrix_rows": ["stage4"],
     },
     "short": {
         "seconds": 0.5, "rounds": 3, "other_rounds": 1, "clients": [1, 8, 64, 512],

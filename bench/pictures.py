@@ -16,10 +16,12 @@ TEXT = "#767676"  # as far from white as from black
 COLOURS = {
     "floor": "#808080", "evhttp": "#8C6D46", "nginx": "#CC6699", "stage1": "#D55E00",
     "stage2": "#B8860B", "stage3-select": "#009E73", "stage3-poll": "#2E9BD6",
-    "stage4": "#0072B2", "stage4-edge": "#7A6FE0", "stage4-shared": "#D55E00",
+    "stage4": "#1877C0", "stage4-edge": "#7A6FE0", "stage4-shared": "#D55E00",
     "stage4-exclusive": "#009E73",
 }
 SEGMENTS = ["#2E9BD6", "#D55E00", "#009E73", "#CC6699", "#B8860B", "#7A6FE0", "#808080"]
+MEANINGS = {"served": "#009E73", "refused": "#D55E00", "waiting": "#B8860B",
+            "no connection": "#808080"}
 MARKS = {"floor": 2, "evhttp": 3, "nginx": 1, "stage1": 7, "stage2": 5, "stage3-select": 9,
          "stage3-poll": 11, "stage4": 13, "stage4-edge": 12, "stage4-shared": 7,
          "stage4-exclusive": 9}
@@ -196,15 +198,16 @@ def stack_panel(panel):
     words += linear_axis("x", max(sum(bar["values"]) for bar in bars) or 1)[2]
     at = 0.0
     boxes = []
-    for i, name in enumerate(panel["segments"]):
+    fills = [MEANINGS.get(name, SEGMENTS[i % len(SEGMENTS)])
+             for i, name in enumerate(panel["segments"])]
+    for name, fill in zip(panel["segments"], fills):
         words.append(f"set label {quote('■ ' + name)} at graph {at:.3f}, graph 1 offset 0,1.0 "
-                     f"tc rgb '{SEGMENTS[i % len(SEGMENTS)]}'")
+                     f"tc rgb '{fill}'")
         at += 0.055 + 0.0155 * len(name)
     for i, bar in enumerate(bars):
         left = 0.0
-        for j, value in enumerate(bar["values"]):
-            fill = int(SEGMENTS[j % len(SEGMENTS)][1:], 16)
-            boxes.append(box(left, left + value, -i, fill))
+        for value, fill in zip(bar["values"], fills):
+            boxes.append(box(left, left + value, -i, int(fill[1:], 16)))
             left += value
         words.append(f"set label {quote(bar['text'])} at first {left:.10g}, first {-i} "
                      f"offset 0.8,0 tc rgb '{TEXT}'")
@@ -259,6 +262,9 @@ def tidy(svg, name, title):
     svg = re.sub(r"<desc>.*?</desc>", "", svg, flags=re.S)
     escaped = title.replace("&", "&amp;").replace("<", "&lt;")
     svg = re.sub(r"<title>Gnuplot</title>", f"<title>{escaped}</title>", svg, count=1)
+    for name in ("color", "stroke"):  # gnuplot's own black and white are for white paper
+        svg = svg.replace(f'{name}="black"', f'{name}="{TEXT}"')
+        svg = svg.replace(f'{name}="white"', f'{name}="{TEXT}"')
     return svg.replace("<svg ", '<svg role="img" ', 1)
 
 
@@ -274,7 +280,7 @@ def draw(figure, name, title):
 
 def for_page(svg):
     """The SVG to be put into HTML: text takes the colour of the page's text."""
-    svg = svg[svg.index("<svg"):]
+    svg = svg[svg.index("<svg"):].replace(f' color="{TEXT}"', "")
     numbers = tuple(int(TEXT[i:i + 2], 16) for i in (1, 3, 5))
     for spelling in (TEXT, TEXT.lower(), "rgb(%d, %d, %d)" % numbers, "rgb(%d,%d,%d)" % numbers):
         svg = svg.replace(spelling, "currentColor")

@@ -191,7 +191,7 @@ def run_all(ctx, options):
 
 def print_result(ctx, result):
     ctx.clear_line()
-    print(f"\n{result['name']}: {result['question']}")
+    print("\n" + textwrap.fill(f"{result['name']}: {result['question']}", 78))
     if result["skipped"]:
         print(f"  SKIPPED: {result['skipped']}")
     elif result.get("faults") and result["rows"]:

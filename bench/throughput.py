@@ -7,15 +7,19 @@ import candidates
 import measure
 
 DEPTH = 16             # requests of a batch when pipelining
-PREFORK_WORKERS = 64   # as many as clients at the main point: the most that stage 2 can serve
 STAGE_KEYS = ("stage1", "stage2", "stage3-select", "stage3-poll", "stage4", "stage4-edge")
 KEYS = ("req_per_s", "p50_us", "p99_us", "cpu_us_per_request", "system_share",
         "voluntary_switches_per_request", "involuntary_switches_per_request",
         "generator_cpu_share")
 
 
+def prefork_workers(ctx):
+    """As many as clients at the main point: all of them are served. 64 is the most there is."""
+    return min(64, ctx.p["main_clients"])
+
+
 def contestants(ctx, close=False):
-    stages = [ctx.stage(key, PREFORK_WORKERS if key == "stage2" else 1)
+    stages = [ctx.stage(key, prefork_workers(ctx) if key == "stage2" else 1)
               for key in ctx.p["contestants"] or STAGE_KEYS]
     return ctx.peers(close) + [stage for stage in stages if ctx.wanted(stage)]
 
@@ -138,10 +142,10 @@ def keep_alive(ctx):
                  f"{limit:.2f} × that, {limit * floor_us:.2f} µs, and no server can answer more "
                  f"than 1 / {floor_us:.2f} µs = {1e6 / floor_us:,.0f} requests per second. Who "
                  f"blocks serves as many clients as it has processes: of {clients}, stage 1 "
-                 f"serves 1, stage 2 min({clients}, {PREFORK_WORKERS})."),
+                 f"serves 1, stage 2 {prefork_workers(ctx)}, one a process."),
         "value": {"floor_cpu_us_per_request": floor_us, "stage4_ratio_to_floor": limit,
                   "max_req_per_s": 1e6 / floor_us, "stage1_served_clients": 1,
-                  "stage2_served_clients": min(clients, PREFORK_WORKERS)}}
+                  "stage2_served_clients": prefork_workers(ctx)}}
     rows = sweep(ctx)
     agrees = stage4_within(ctx, rows, limit)
     served = ", ".join(
