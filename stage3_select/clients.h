@@ -10,6 +10,7 @@
 struct clients {
     struct conn **by_fd; /* owned, its entries too; NULL: not a client */
     int size;            /* entries in by_fd: the first fd that does not fit */
+    int max_fd;          /* nobody waited for has a higher fd */
     int *ready; /* owned; as many entries: the fds that the last wait found ready */
     int listener;
     bool accepting; /* wait for the listener too */

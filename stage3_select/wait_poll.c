@@ -15,7 +15,7 @@ int wait_poll(struct clients *clients, int timeout_ms)
         fds = calloc((size_t)clients->size, sizeof(*fds));
     if (clients->accepting)
         fds[watched++] = (struct pollfd){ .fd = clients->listener, .events = POLLIN };
-    for (int fd = 0; fd < clients->size; fd++) {
+    for (int fd = 0; fd <= clients->max_fd; fd++) {
         struct conn *c = clients->by_fd[fd];
 
         if (c == NULL)

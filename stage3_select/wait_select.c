@@ -8,28 +8,24 @@ int wait_select(struct clients *clients, int timeout_ms)
 {
     struct timeval timeout = { timeout_ms / 1000, timeout_ms % 1000 * 1000 };
     fd_set readable, writable;
-    int maxfd = clients->listener;
     int n = 0;
 
     FD_ZERO(&readable); /* the last call overwrote the sets */
     FD_ZERO(&writable);
     if (clients->accepting)
         FD_SET(clients->listener, &readable);
-    for (int fd = 0; fd < clients->size; fd++) {
+    for (int fd = 0; fd <= clients->max_fd; fd++) {
         struct conn *c = clients->by_fd[fd];
 
-        if (c == NULL)
-            continue;
-        FD_SET(fd, c->want == WANT_READ ? &readable : &writable);
-        if (fd > maxfd)
-            maxfd = fd;
+        if (c)
+            FD_SET(fd, c->want == WANT_READ ? &readable : &writable);
     }
 
-    if (select(maxfd + 1, &readable, &writable, NULL, timeout_ms < 0 ? NULL : &timeout) ==
-        -1)
+    if (select(clients->max_fd + 1, &readable, &writable, NULL,
+               timeout_ms < 0 ? NULL : &timeout) == -1)
         return 0; /* EINTR: the sets say nothing */
 
-    for (int fd = 0; fd <= maxfd; fd++)
+    for (int fd = 0; fd <= clients->max_fd; fd++)
         if (FD_ISSET(fd, &readable) || FD_ISSET(fd, &writable))
             clients->ready[n++] = fd;
     return n;
