@@ -2,7 +2,11 @@
 # Flavours build in folders of their own: SANITIZE=address,undefined and VALGRIND=1; any other
 # with B=build/NAME, for example `make CC=clang B=build/clang`.
 
-STAGES := stage1_blocking stage2_prefork stage3_select stage4_epoll_reuseport
+# STAGES="..." chooses for `make bench`; what is built is always the same.
+ifeq ($(origin STAGES),command line)
+CHOSEN := $(STAGES)
+endif
+override STAGES := stage1_blocking stage2_prefork stage3_select stage4_epoll_reuseport
 ifeq ($(origin CC),default)
 CC := gcc
 endif
@@ -128,6 +132,10 @@ help: ## print this
 ## B folder that is built into: make CC=clang B=build/clang
 ## V 1: show the commands that are run
 ## SECONDS how long to fuzz: make fuzz SECONDS=600
+## FULL 1: the long form of make bench
+## ONLY experiments of make bench: make bench ONLY=idle-herd
+## STAGES servers of make bench: make bench STAGES=stage3_select
+## SAVE a folder to keep the report in: make bench SAVE=docs/results
 ## PREFIX where to install: make install PREFIX=$HOME/.local
 ## DESTDIR put before PREFIX, for makers of packages
 
@@ -160,10 +168,10 @@ clean: ## remove all that was made
 
 # ---- Tests --------------------------------------------------------------------------------
 
-.PHONY: test programs run-tests counts close-listener fuzz run-fuzz diff-1-2 diff-2-3 diff-3-4 diff-select-poll
+.PHONY: test bench soak programs run-tests counts close-listener fuzz run-fuzz diff-1-2 diff-2-3 diff-3-4 diff-select-poll
 
 test: ## set up, build, run all tests
-	@common/setup.sh build test $(if $(VALGRIND),valgrind) $(if $(findstring clang,$(CC)),fuzz)
+	@common/setup.sh build test bench $(if $(VALGRIND),valgrind) $(if $(findstring clang,$(CC)),fuzz)
 	@$(MAKE) --no-print-directory $(PARALLEL) programs
 	@$(MAKE) --no-print-directory run-tests
 
@@ -188,15 +196,27 @@ endif
 
 # The black-box tests first: they take longest, and two programs run at a time. What a request
 # costs is counted for the servers as they are, neither sanitized nor under valgrind.
+PLAIN_TESTS := "python3 tests/counts.py $(B)" "python3 tests/test_bench.py" tests/bench_smoke.sh
 run-tests:
 	@tests/run.sh $(BLACK_BOX:%=$(B)/tests/%) \
 	  $(filter-out $(BLACK_BOX:%=$(B)/tests/%),$(TESTS)) \
-	  -- tests/diff.sh $(if $(SANITIZE)$(VALGRIND),,"python3 tests/counts.py $(B)")
+	  -- tests/diff.sh $(if $(SANITIZE)$(VALGRIND),,$(PLAIN_TESTS))
 
 counts: ## count system calls, allocations, bytes that a request costs
 	@common/setup.sh build test
 	@$(MAKE) --no-print-directory $(PARALLEL) all $(COUNTER)
 	@python3 tests/counts.py $(B)
+
+bench: ## set up, build, measure: build/report/index.html
+	@common/setup.sh build test bench
+	@$(MAKE) --no-print-directory $(PARALLEL) all $(BENCH)
+	@bench/run.py --build $(B) $(if $(FULL),--full) $(if $(ONLY),--only $(ONLY)) \
+	  $(if $(CHOSEN),--stages $(CHOSEN)) $(if $(SAVE),--save $(SAVE))
+
+soak: ## the long tests of process control, some minutes
+	@common/setup.sh build test bench
+	@$(MAKE) --no-print-directory $(PARALLEL) programs
+	@tests/soak.sh $(B)
 
 close-listener: $(CLOSE_LISTENER) ## show what closing a SO_REUSEPORT listener loses
 	@$(CLOSE_LISTENER)

@@ -26,6 +26,8 @@ static void serve(struct conn *c)
         conn_drain(c);
     if (c->want == WANT_CLOSE) {
         clients.by_fd[c->fd] = NULL;
+        while (clients.max_fd > clients.listener && clients.by_fd[clients.max_fd] == NULL)
+            clients.max_fd--;
         conn_close(c);
     }
 }
@@ -37,9 +39,11 @@ static void accept_clients(void)
 
         if (fd >= clients.size)
             net_refuse(fd); /* FD_SET(3) would write outside the set */
-        else if (fd != -1)
+        else if (fd != -1) {
             clients.by_fd[fd] = conn_open(fd);
-        else if (!net_accept_failed())
+            if (fd > clients.max_fd)
+                clients.max_fd = fd;
+        } else if (!net_accept_failed())
             break;
     }
 }
@@ -77,6 +81,7 @@ int main(int argc, char **argv)
     control(&opt);
     conn_setup(&opt, false);
     clients.listener = net_listen(&opt, SOCK_NONBLOCK);
+    clients.max_fd = clients.listener;
     clients.size = opt.multiplexer == MULTIPLEXER_SELECT ? FD_SETSIZE : options_max_fds();
     clients.by_fd = calloc((size_t)clients.size, sizeof(*clients.by_fd));
     clients.ready = calloc((size_t)clients.size, sizeof(*clients.ready));

@@ -18,11 +18,10 @@ int wait_poll(struct clients *clients, int timeout_ms)
     for (int fd = 0; fd <= clients->max_fd; fd++) {
         struct conn *c = clients->by_fd[fd];
 
-        if (c == NULL)
-            continue;
-        fds[watched++] =
-            (struct pollfd){ .fd = fd,
-                             .events = c->want == WANT_READ ? POLLIN : POLLOUT };
+        if (c)
+            fds[watched++] =
+                (struct pollfd){ .fd = fd,
+                                 .events = c->want == WANT_READ ? POLLIN : POLLOUT };
     }
 
     if (poll(fds, watched, timeout_ms) == -1)
