@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/types.h>
 #include <time.h>
 #include <unistd.h>
@@ -214,8 +215,7 @@ static void read_kernel_conns(const char *path, int protocol)
                    &one.state, &one.send_q, &one.recv_q, &one.inode) != 6 ||
             one.inode == 0)
             continue;
-        if ((kernel_conns_len & (kernel_conns_len + 1)) ==
-            0) { /* double it, now and then */
+        if ((kernel_conns_len & (kernel_conns_len + 1)) == 0) { /* full: double it */
             grown =
                 realloc(kernel_conns, 2 * (kernel_conns_len + 1) * sizeof(*kernel_conns));
             if (grown == NULL)
@@ -238,38 +238,100 @@ static int by_inode(const void *a, const void *b)
     return (x->inode > y->inode) - (x->inode < y->inode);
 }
 
-static const char *tcp_state(unsigned state)
-{
-    static const char *const names[] = { "?",       "ESTAB",    "SYN-SENT", "SYN-RECV",
-                                         "FIN-W-1", "FIN-W-2",  "TIME-W",   "CLOSE",
-                                         "CLOSE-W", "LAST-ACK", "LISTEN",   "CLOSING" };
+/* enum of linux/tcp_states.h; the short name for narrow terminals. */
+static const struct {
+    const char *name, *brief;
+} tcp_states[] = {
+    { "?", "?" },
+    { "ESTABLISHED", "ESTAB" },
+    { "SYN-SENT", "SYN-S" },
+    { "SYN-RECV", "SYN-R" },
+    { "FIN-WAIT-1", "FIN-1" },
+    { "FIN-WAIT-2", "FIN-2" },
+    { "TIME-WAIT", "TIME" },
+    { "CLOSE", "CLOSE" },
+    { "CLOSE-WAIT", "CLO-W" },
+    { "LAST-ACK", "L-ACK" },
+    { "LISTEN", "LISTN" },
+    { "CLOSING", "CLSNG" },
+};
+enum { TCP_LISTENING = 10, TCP_STATES = sizeof(tcp_states) / sizeof(tcp_states[0]) };
 
-    return names[state < sizeof(names) / sizeof(names[0]) ? state : 0];
+enum { NARROW = 80, WIDE = 120 };
+
+/* Columns of the terminal, or $COLUMNS, or 80. */
+static int columns(void)
+{
+    const char *variable = getenv("COLUMNS");
+    struct winsize size;
+
+    if (variable && atoi(variable) > 0)
+        return atoi(variable);
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
+        return size.ws_col;
+    return NARROW;
 }
 
-enum { TCP_LISTENING = 10 };
-
-static void print_conn(const struct options *opt, uint32_t slot, pid_t pid,
-                       const struct kernel_conn *k, const struct conn_stats *own,
-                       bool *first)
+/* At most five characters: 1234, 99999, 98K, 1.2M. */
+static const char *brief(uint64_t n, char text[8])
 {
-    double idle_s = (double)(clock_ms() - own->last_ms) / 1000;
+    static const char units[] = "KMGTPE";
+    double value = (double)n;
+    int unit = -1;
 
-    if (opt->json) {
-        printf("%s{\"worker\":%u,\"pid\":%d,\"id\":%u,\"protocol\":\"tcp%d\",\"local\":"
-               "\"%s\","
-               "\"peer\":\"%s\",\"recv_q\":%u,\"send_q\":%u,\"bytes_read\":%lu,"
-               "\"bytes_written\":%lu,\"requests\":%u,\"state\":\"%s\",\"idle_s\":%.1f}",
-               *first ? "\n" : ",\n", slot, (int)pid, own->id, k->protocol, k->local,
-               k->peer, k->recv_q, k->send_q, (unsigned long)own->bytes_in,
-               (unsigned long)own->bytes_out, own->requests, tcp_state(k->state), idle_s);
-        *first = false;
-        return;
+    if (n < 100000)
+        snprintf(text, 8, "%u", (unsigned)n);
+    else {
+        for (; value >= 1000; value /= 1024)
+            unit++;
+        snprintf(text, 8, value < 10 ? "%.1f%c" : "%.0f%c", value, units[unit]);
     }
-    printf("%7d %2u %5u tcp%d %-15s %-15s %6u %7u %5lu %5lu %5u %-7s %.0fs\n", (int)pid,
-           slot, own->id, k->protocol, k->local, k->peer, k->recv_q, k->send_q,
-           (unsigned long)own->bytes_in, (unsigned long)own->bytes_out, own->requests,
-           tcp_state(k->state), idle_s);
+    return text;
+}
+
+static void print_conn_json(uint32_t slot, pid_t pid, const struct kernel_conn *k,
+                            const struct conn_stats *own, const char *comma)
+{
+    printf(
+        "%s{\"worker\":%u,\"pid\":%d,\"id\":%u,\"protocol\":\"tcp%d\",\"local\":\"%s\","
+        "\"peer\":\"%s\",\"recv_q\":%u,\"send_q\":%u,\"bytes_read\":%lu,"
+        "\"bytes_written\":%lu,\"requests\":%u,\"state\":\"%s\",\"idle_s\":%.1f}",
+        comma, slot, (int)pid, own->id, k->protocol, k->local, k->peer, k->recv_q,
+        k->send_q, (unsigned long)own->bytes_in, (unsigned long)own->bytes_out,
+        own->requests, tcp_states[k->state < TCP_STATES ? k->state : 0].name,
+        (double)(clock_ms() - own->last_ms) / 1000);
+}
+
+static void print_conn(uint32_t slot, pid_t pid, const struct kernel_conn *k,
+                       const struct conn_stats *own, bool wide)
+{
+    unsigned state = k->state < TCP_STATES ? k->state : 0;
+    long idle_s = (long)(clock_ms() - own->last_ms) / 1000;
+    char in[8], out[8], recv_q[8], send_q[8];
+
+    if (wide)
+        printf("%7d %3u %6u tcp%d  %-28s %-28s %9u %9u %12lu %12lu %9u %-11s %6lds\n",
+               (int)pid, slot, own->id, k->protocol, k->local, k->peer, k->recv_q,
+               k->send_q, (unsigned long)own->bytes_in, (unsigned long)own->bytes_out,
+               own->requests, tcp_states[state].name, idle_s);
+    else
+        printf("%7d %2u %4u tcp%d %-19s %5s %5s %5s %5s %4u %-5s %3lds\n", (int)pid, slot,
+               own->id, k->protocol, k->peer, brief(k->recv_q, recv_q),
+               brief(k->send_q, send_q), brief(own->bytes_in, in),
+               brief(own->bytes_out, out), own->requests, tcp_states[state].brief,
+               idle_s);
+}
+
+static void print_conns_head(bool wide)
+{
+    if (wide)
+        printf("%7s %3s %6s %-5s %-28s %-28s %9s %9s %12s %12s %9s %-11s %7s\n", "pid",
+               "#", "id", "proto", "local", "peer", "Recv-Q", "Send-Q", "read", "written",
+               "requests", "state", "idle");
+    else
+        printf("%7s %2s %4s %-4s %-19s %5s %5s %5s %5s %4s %-5s %4s\n", "pid", "#", "id",
+               "prot", "peer", "RecvQ", "SendQ", "read", "wrote", "reqs", "state",
+               "idle");
 }
 
 /* The sockets of a worker: the links in /proc/PID/fd that read "socket:[INODE]". */
@@ -301,8 +363,13 @@ static void print_worker_conns(const struct options *opt, uint32_t slot,
             sscanf(link, "socket:[%lu]", &key.inode) != 1)
             continue;
         k = bsearch(&key, kernel_conns, kernel_conns_len, sizeof(*k), by_inode);
-        if (k && k->state != TCP_LISTENING)
-            print_conn(opt, slot, pid, k, &stats_conns(cell)[fd], first);
+        if (k == NULL || k->state == TCP_LISTENING)
+            continue;
+        if (opt->json)
+            print_conn_json(slot, pid, k, &stats_conns(cell)[fd], *first ? "\n" : ",\n");
+        else
+            print_conn(slot, pid, k, &stats_conns(cell)[fd], columns() >= WIDE);
+        *first = false;
     }
     closedir(dir);
 }
@@ -318,9 +385,7 @@ void connections_print(const struct options *opt)
     if (opt->json)
         fputs("{\"connections\":[", stdout);
     else
-        printf("%7s %2s %5s %-4s %-15s %-15s %6s %7s %5s %5s %5s %-7s %s\n", "pid", "#",
-               "id", "prot", "local", "peer", "Recv-Q", "Send-Q", "read", "wrote", "reqs",
-               "state", "idle");
+        print_conns_head(columns() >= WIDE);
     for (uint32_t i = 0; i < SIDES * board->slots; i++)
         if (stats_get(&board->cells[i].pid) != 0)
             print_worker_conns(opt, i / SIDES, &board->cells[i], &first);

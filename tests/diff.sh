@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.." || exit 1
 
 # FROM TO BUDGET, in changed lines: each - and each + is one.
 budgets='1 2 30
-2 3 155
+2 3 160
 3 4 140'
 
 # A file that only the later stage has is new, and counts. One that only the earlier stage has

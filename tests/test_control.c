@@ -418,6 +418,9 @@ START_TEST(term_ends_a_reload)
 
     program_copy();
     server_start(&s, "");
+    client_open(&a, &s);
+    ask(&a, "/sleep?ms=1000"); /* stopping takes longer than the check */
+    client_settle(&a);
     snprintf(script, sizeof script,
              "#!/bin/sh\ncase $* in *--check*) echo >%s; sleep 0.3;; esac\nexec %s/%s "
              "\"$@\"\n",
@@ -426,8 +429,9 @@ START_TEST(term_ends_a_reload)
     ck_assert_int_eq(kill(s.pid, SIGUSR1), 0);
     eventually(access(in_folder("checking"), F_OK) == 0, PATIENCE_MS);
     ck_assert_int_eq(kill(s.pid, SIGTERM), 0);
+    client_expect(&a, &r, 200);
+    client_close(&a);
     ck_assert_int_eq(server_wait(&s, PATIENCE_MS), 0);
-    eventually(server_workers(&s, &(pid_t){ 0 }, 1) == 0, 1000);
     server_gone(&s);
 }
 END_TEST
