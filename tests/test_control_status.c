@@ -354,7 +354,7 @@ START_TEST(connections_are_readable)
     start_busy(&s, _i ? "-w 1 -a ::1" : "-w 1");
     ask(0, 500); /* half a megabyte */
     look("connections", &s);
-    check_layout("Recv-Q", CLIENTS);
+    check_layout("RecvQ", CLIENTS);
     end_busy(&s);
 }
 END_TEST
