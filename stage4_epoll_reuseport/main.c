@@ -30,8 +30,7 @@ static void watch(struct conn *c, int op)
     struct epoll_event event = { .data.ptr = c };
 
     if (opt.trigger == TRIGGER_EDGE)
-        event.events =
-            EPOLLIN | EPOLLOUT | EPOLLET; /* every change, once: told only once */
+        event.events = EPOLLIN | EPOLLOUT | EPOLLET; /* each change is told once */
     else
         event.events = c->want == WANT_READ ? EPOLLIN : EPOLLOUT;
     c->watched = c->want;
