@@ -21,7 +21,7 @@
 
 #include "log.h"
 
-enum { FIRST_LISTEN_FD = 3 };
+enum { FIRST_LISTEN_FD = 3, MAX_PASSED = 1024 };
 
 static int caller = -1; /* pipe to the process that waits for the daemon to be ready */
 static pid_t daemon_pid;
@@ -209,7 +209,7 @@ void daemon_notify(const char *state)
     fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd == -1)
         return;
-    strcpy(address.sun_path, path);
+    memcpy(address.sun_path, path, strlen(path));
     len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
     if (*path == '@') /* the abstract namespace, unix(7) */
         address.sun_path[0] = '\0';
@@ -226,13 +226,13 @@ int daemon_listen_fds(void)
 {
     const char *pid = getenv("LISTEN_PID");
     const char *count = getenv("LISTEN_FDS");
-    int n = count ? atoi(count) : 0;
+    long n = count ? strtol(count, NULL, 10) : 0;
 
-    if (pid == NULL || atoi(pid) != (int)getpid() || n < 1)
+    if (pid == NULL || strtol(pid, NULL, 10) != (long)getpid() || n < 1 || n > MAX_PASSED)
         return 0;
     for (int i = 0; i < n; i++)
         fcntl(FIRST_LISTEN_FD + i, F_SETFD, FD_CLOEXEC);
     unsetenv("LISTEN_PID");
     unsetenv("LISTEN_FDS");
-    return n;
+    return (int)n;
 }

@@ -18,7 +18,7 @@ void log_line(enum log_level level, const char *format, ...)
 
 /* Start-up failed: say "PROGRAM: message" on one line and exit(status). The message names
  * the cause and what to do about it. */
-_Noreturn void die(int status, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+void die(int status, const char *format, ...)
+    __attribute__((noreturn, format(printf, 2, 3)));
 
 #endif

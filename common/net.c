@@ -131,7 +131,7 @@ int net_listeners(const int **fds)
 /* Check and set up a socket that somebody else made. */
 static int take_inherited(struct options *opt, int flags, int fd)
 {
-    union address address;
+    union address address = { .v6 = { 0 } };
     socklen_t len = sizeof(address);
     int listening = 0;
     socklen_t size = sizeof(listening);

