@@ -71,6 +71,7 @@ pid_t takeover_check(const struct options *opt, int *complaint)
         setenv(VARIABLE, layout, 1);
         execv(program, argv);
         dprintf(STDERR_FILENO, "%s: %s\n", program, strerror(errno));
+        free(argv); /* or valgrind complains */
         _exit(EXIT_SYSTEM);
     }
     free(argv);

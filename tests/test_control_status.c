@@ -13,7 +13,7 @@
 
 #include "harness_control.h"
 
-enum { COLUMNS = 80, CLIENTS = 3 };
+enum { CLIENTS = 3 };
 
 static struct outcome o;
 static struct response r;
@@ -60,16 +60,20 @@ static void end_busy(struct server *s)
 static const char *ours(int i)
 {
     static char text[INET6_ADDRSTRLEN + 16];
-    struct sockaddr_storage address;
-    const struct sockaddr_in *four = (void *)&address;
-    const struct sockaddr_in6 *six = (void *)&address;
+    union {
+        struct sockaddr any;
+        struct sockaddr_in four;
+        struct sockaddr_in6 six;
+    } address = { .six = { 0 } };
     socklen_t len = sizeof address;
 
-    ck_assert_int_eq(getsockname(clients[i].fd, (struct sockaddr *)&address, &len), 0);
-    if (address.ss_family == AF_INET)
-        snprintf(text, sizeof text, "\"peer\":\"127.0.0.1:%d\"", ntohs(four->sin_port));
+    ck_assert_int_eq(getsockname(clients[i].fd, &address.any, &len), 0);
+    if (address.any.sa_family == AF_INET)
+        snprintf(text, sizeof text, "\"peer\":\"127.0.0.1:%d\"",
+                 ntohs(address.four.sin_port));
     else
-        snprintf(text, sizeof text, "\"peer\":\"[::1]:%d\"", ntohs(six->sin6_port));
+        snprintf(text, sizeof text, "\"peer\":\"[::1]:%d\"",
+                 ntohs(address.six.sin6_port));
     return text;
 }
 
@@ -136,12 +140,12 @@ static void check_row(const char *head, const char *row)
 }
 
 /* rows: how many there must be below the line that has this word. */
-static void check_layout(const char *heading, int rows)
+static void check_layout(const char *heading, int rows, size_t columns)
 {
     const char *head = NULL;
 
     for (const char *line = o.out; *line; line += strcspn(line, "\n") + 1) {
-        ck_assert_msg(strcspn(line, "\n") <= COLUMNS, "%d columns: %.*s",
+        ck_assert_msg(strcspn(line, "\n") <= columns, "%d columns: %.*s",
                       (int)strcspn(line, "\n"), (int)strcspn(line, "\n"), line);
         if (head) {
             check_row(head, line);
@@ -304,7 +308,7 @@ START_TEST(a_busy_worker_is_seen)
            json_number(o.out, "requests") < 7);
     ck_assert_msg(strstr(o.out, "\"state\":\"busy") != NULL, "%s", o.out);
     look("status", &s);
-    check_layout("requests", 1);
+    check_layout("requests", 1, 80);
     client_expect(&clients[0], &r, 200);
     end_busy(&s);
 }
@@ -343,7 +347,7 @@ START_TEST(status_is_readable)
     while (json_number(r.body, "requests") < (harness_wrapped() ? 1000 : 200000));
     look("status", &s);
     load_end_clean(&l);
-    check_layout("requests", 2);
+    check_layout("requests", 2, 80);
     server_stop(&s);
 }
 END_TEST
@@ -354,8 +358,13 @@ START_TEST(connections_are_readable)
 
     start_busy(&s, _i ? "-w 1 -a ::1" : "-w 1");
     ask(0, 500); /* half a megabyte */
+    setenv("COLUMNS", "80", 1);
     look("connections", &s);
-    check_layout("RecvQ", CLIENTS);
+    check_layout("RecvQ", CLIENTS, 80);
+    setenv("COLUMNS", "200", 1);
+    look("connections", &s);
+    check_layout("Recv-Q", CLIENTS, 200);
+    ck_assert_ptr_nonnull(strstr(o.out, " local "));
     end_busy(&s);
 }
 END_TEST
