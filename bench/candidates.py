@@ -104,8 +104,19 @@ def nginx_command(candidate, folder):
     return [nginx_program(), "-p", folder, "-e", os.path.join(folder, "error.log"), "-c", path]
 
 
-def nginx():
-    return Candidate("nginx", "nginx", "nginx", make_command=nginx_command, port=wait_for_port)
+def nginx(workers=1):
+    return Candidate("nginx", f"nginx ({workers})" if workers > 1 else "nginx", "nginx",
+                     workers=workers, make_command=nginx_command, port=wait_for_port)
+
+
+def reload_command(server):
+    """The words that make a running server replace its workers; a stage, its program too."""
+    if server.candidate.is_stage:
+        return [os.path.join(server.candidate.build, server.candidate.program),
+                "--port", str(server.port), "reload"]
+    folder = server.folder.name
+    return [nginx_program(), "-p", folder, "-e", os.path.join(folder, "error.log"),
+            "-c", os.path.join(folder, "nginx.conf"), "-s", "reload"]
 
 
 def wait_for_port(server):

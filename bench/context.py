@@ -14,24 +14,27 @@ import processes
 
 # The three forms of a run. seconds: of one measured load; rounds: how often candidates take
 # turns at `main_clients`; other_rounds: at the other numbers of clients; contestants, cost and
-# matrix_rows: the stages that take part (None: all).
+# matrix_rows: the stages that take part (None: all). reload_seconds: between two reloads.
 FORMS = {
     "smoke": {
-        "seconds": 0.12, "rounds": 1, "other_rounds": 1, "clients": [16], "main_clients": 16,
+        "seconds": 0.1, "rounds": 1, "other_rounds": 1, "clients": [16], "main_clients": 16,
         "contestants": ["stage1", "stage4"],
         "silent": [0, 1], "herd": [0, 100], "herd_loop": [200], "herd_seconds": 0.1,
         "cliff": 1100, "cliff_seconds": 0.1, "workers": [1, 2], "handler_seconds": 0.2,
         "balance": 40, "traced": (10, 60), "cost": ["stage1", "stage4"], "readers": 6,
         "kills": 2, "grown_up_seconds": 0, "idle": 300, "probe_seconds": 0.05,
         "deadline_seconds": 0.12, "matrix_rows": ["stage4"],
+        "reloads": 1, "reload_seconds": 0.1, "reload_sample_ms": 20,
     },
     "short": {
         "seconds": 0.5, "rounds": 3, "other_rounds": 1, "clients": [1, 8, 64, 512],
         "main_clients": 64, "contestants": None, "cost": None, "grown_up_seconds": 1.1,
         "silent": [0, 1, 2, 4, 8], "herd": [0, 100, 300, 1000],
-        "herd_loop": [10000], "herd_seconds": 0.25, "cliff": 1500, "cliff_seconds": 0.3, "workers": [1, 2, 4, 8],
-        "handler_seconds": 1.0, "balance": 200, "traced": (100, 400), "readers": 16, "kills": 8,
+        "herd_loop": [10000], "herd_seconds": 0.25, "cliff": 1500, "cliff_seconds": 0.3,
+        "workers": [1, 2, 4, 8], "handler_seconds": 1.0, "balance": 200,
+        "traced": (100, 400), "readers": 16, "kills": 8,
         "idle": 10000, "probe_seconds": 0.3, "deadline_seconds": 0.4, "matrix_rows": None,
+        "reloads": 4, "reload_seconds": 0.8, "reload_sample_ms": 100,
     },
     "full": {
         "seconds": 2.0, "rounds": 7, "other_rounds": 5,
@@ -42,6 +45,7 @@ FORMS = {
         "workers": [1, 2, 4, 8, 16, 32], "handler_seconds": 4.0, "balance": 1000,
         "traced": (200, 1200), "readers": 50, "kills": 40, "idle": 10000, "probe_seconds": 2.0,
         "deadline_seconds": 1.0, "matrix_rows": None,
+        "reloads": 20, "reload_seconds": 3.0, "reload_sample_ms": 250,
     },
 }
 
@@ -104,6 +108,10 @@ class Context:
         found = [self.stage(key, workers, more) for key in keys]
         return [candidate for candidate in found if self.wanted(candidate)]
 
+    def contestants(self, *keys):
+        """Those of the keys that this form lets take part, where one is like another."""
+        return [key for key in keys if key in (self.p["contestants"] or keys)]
+
     def some_or_skip(self, *keys, **options):
         found = self.some(*keys, **options)
         if not found:
@@ -117,11 +125,15 @@ class Context:
             found.append(candidates.evhttp(self.build))
         else:
             self.notes.append("evhttp: skipped, build/bench/evhttp was not built")
-        if candidates.nginx_program():
-            found.append(candidates.nginx())
-        else:
-            self.notes.append("nginx: skipped, it is not installed (package nginx)")
+        found += self.nginx()
         return [peer for peer in found if peer.key == "floor" or self.wanted(peer)]
+
+    def nginx(self, workers=1):
+        """nginx, if it is there and wanted."""
+        if not candidates.nginx_program():
+            self.notes.append("nginx: skipped, it is not installed (package nginx)")
+            return []
+        return [one for one in [candidates.nginx(workers)] if self.wanted(one)]
 
     def need(self, tool, package):
         if not shutil.which(tool):

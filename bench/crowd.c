@@ -23,16 +23,37 @@ enum {
 
 struct run run;
 
-static struct event tick, deadline, signals[2], eof;
+static struct event tick, deadline, sample, signals[2], eof;
 static bool ready;
 
 /* ---- the beginning and the end of a run ---- */
 
+static void add_event(struct event *e, int fd, short what, event_callback_fn call,
+                      int64_t ms)
+{
+    struct timeval time = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
+
+    if (event_assign(e, run.base, fd, what, call, NULL) == -1 ||
+        event_add(e, ms > 0 ? &time : NULL) == -1)
+        die(EXIT_SYSTEM, "libevent: an event could not be added");
+}
+
+static void on_sample(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    (void)arg;
+    report_sample();
+}
+
 static void say_ready(void)
 {
-    if (!ready)
-        report_ready();
+    if (ready)
+        return;
+    report_ready();
     ready = true;
+    if (run.opt.sample_ms > 0)
+        add_event(&sample, -1, EV_PERSIST, on_sample, run.opt.sample_ms);
 }
 
 /* No new requests. at_once: do not even wait for the answers under way. */
@@ -177,16 +198,6 @@ static void make_base(void)
     if (run.base == NULL)
         die(EXIT_SYSTEM, "libevent: no way to wait for events");
     run.timeout = event_base_init_common_timeout(run.base, &timeout);
-}
-
-static void add_event(struct event *e, int fd, short what, event_callback_fn call,
-                      int64_t ms)
-{
-    struct timeval time = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
-
-    if (event_assign(e, run.base, fd, what, call, NULL) == -1 ||
-        event_add(e, ms > 0 ? &time : NULL) == -1)
-        die(EXIT_SYSTEM, "libevent: an event could not be added");
 }
 
 static void ignore_log(int severity, const char *message)

@@ -6,7 +6,7 @@
  *   crowd_client.c    one client: connect, ask, wait, fail, begin again
  *   crowd_read.c      the same client: read, judge, account
  *   crowd_answer.c    bytes of an answer to a verdict
- *   crowd_report.c    histograms, and the two lines of JSON
+ *   crowd_report.c    histograms, and the lines of JSON
  */
 #ifndef CROWD_H
 #define CROWD_H
@@ -72,6 +72,7 @@ struct crowd_options {
     int interval_ms;
     int timeout_ms;
     int receive_buffer; /* bytes; 0: the kernel's default */
+    int sample_ms;      /* between two lines "sample"; 0: none */
     int64_t run_ms;
     uint64_t rate;     /* bytes per second a slow reader reads */
     uint64_t requests; /* end after so many; 0: no limit */

@@ -49,6 +49,7 @@ enum {
     KEY_ANY_BODY,
     KEY_UNTIL_EOF,
     KEY_RECEIVE_BUFFER,
+    KEY_SAMPLE,
 };
 
 static const struct argp_option table[] = {
@@ -76,6 +77,8 @@ static const struct argp_option table[] = {
     { "rate", KEY_RATE, "BYTES", 0, "bytes a second read by slow-read (65536)", 4 },
     { "receive-buffer", KEY_RECEIVE_BUFFER, "BYTES", 0,
       "SO_RCVBUF; 0: the kernel's choice (16384 for slow-read and never-read)", 4 },
+    { "sample", KEY_SAMPLE, "MS", 0,
+      "once ready, print the account so far, a line each MS; 0: never (0)", 4 },
     { "help", '?', NULL, 0, "print this", 5 },
     { 0 },
 };
@@ -156,6 +159,9 @@ static error_t parse_rest(int key, char *arg, const struct argp_state *state)
         return 0;
     case KEY_RECEIVE_BUFFER:
         opt->receive_buffer = (int)number("receive-buffer", arg, 0, 1 << 30);
+        return 0;
+    case KEY_SAMPLE:
+        opt->sample_ms = (int)number("sample", arg, 0, 1000 * MAX_SECONDS);
         return 0;
     case '?':
         argp_help(state->root_argp, stdout, ARGP_HELP_STD_HELP,

@@ -76,7 +76,7 @@ static void print_count(const char *key, uint64_t n)
     printf(",\"%s\":%" PRIu64, key, n);
 }
 
-/* What both lines begin with. */
+/* What the first and the last line begin with. */
 static void print_connections(const struct counts *n)
 {
     printf("{\"behaviour\":\"%s\",\"connections\":%d", run.opt.traits->name,
@@ -115,18 +115,36 @@ void report_ready(void)
     fflush(stdout);
 }
 
+static uint64_t all_failures(const struct counts *n)
+{
+    uint64_t failed = 0;
+
+    for (int i = 0; i < FAILURES; i++)
+        failed += n->failures[i];
+    return failed;
+}
+
+void report_sample(void)
+{
+    const struct counts *n = &run.counts;
+
+    printf("sample {\"monotonic_ms\":%.1f", (double)now_ns() / 1e6);
+    print_count("served", n->served);
+    print_count("failed", all_failures(n));
+    print_count("not_connected", n->refused_at_connect + n->connect_failed);
+    puts("}");
+    fflush(stdout);
+}
+
 static void print_requests(const struct counts *n)
 {
     static const char *const names[FAILURES] = { "timeout",      "reset",      "closed",
                                                  "wrong_status", "wrong_body", "raced",
                                                  "after_close" };
-    uint64_t failed = 0;
 
-    for (int i = 0; i < FAILURES; i++)
-        failed += n->failures[i];
     print_count("requests", n->requests);
     print_count("served", n->served);
-    print_count("failed", failed);
+    print_count("failed", all_failures(n));
     for (int i = 0; i < FAILURES; i++)
         printf("%s\"%s\":%" PRIu64, i == 0 ? ",\"failures\":{" : ",", names[i],
                n->failures[i]);

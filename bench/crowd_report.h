@@ -25,6 +25,10 @@ void report_count(void);
 /* The line "ready {...}": all clients had their first go. */
 void report_ready(void);
 
+/* The line "sample {...}": what the account is by now. monotonic_ms is CLOCK_MONOTONIC, so
+ * that others can say when, too. */
+void report_sample(void);
+
 /* The line of JSON that ends the output. */
 void report_end(void);
 

@@ -322,6 +322,7 @@ class Crowd:
         for name, value in options.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
         self.ready = {}
+        self.text = ""
         self.process = processes.launch(command, cpus, stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                         bufsize=0)
@@ -334,13 +335,22 @@ class Crowd:
         elif line is not None:
             raise ToolError(f"crowd said {line!r} instead of that it is ready")
 
+    def listen(self, seconds):
+        """Keep what it says for so long, so that it need not wait for us."""
+        self.text += processes.read_all(self.process.stdout, seconds)
+
     def finish(self):
         """End it; returns its report."""
         self.process.stdin.close()
-        text = processes.read_all(self.process.stdout, 10)
+        self.listen(10)
         processes.ended(self.process, 2)
         processes.reap(self.process)
-        for line in reversed(text.splitlines()):
+        for line in reversed(self.text.splitlines()):
             if line.startswith("{"):
                 return json.loads(line)
-        raise ToolError(f"crowd said {text[-200:]!r} instead of its report")
+        raise ToolError(f"crowd said {self.text[-200:]!r} instead of its report")
+
+    def samples(self):
+        """Its account over time, with the option `sample`; after finish()."""
+        return [json.loads(line[len("sample "):]) for line in self.text.splitlines()
+                if line.startswith("sample ")]

@@ -84,16 +84,19 @@ def line_within(stream, seconds):
 
 
 class Server:
-    """A running server: .port, .pid, .candidate."""
+    """A running server: .port, .pid, .candidate; .environment, for words to it. Its pid file
+    and scoreboard are in .folder."""
 
     def __init__(self, candidate, cpus, nofile=None, extra=(), wrapper=()):
         self.candidate = candidate
         self.folder = tempfile.TemporaryDirectory(prefix="bench-")
+        self.environment = {**os.environ, "XDG_RUNTIME_DIR": self.folder.name}
         self.log = tempfile.TemporaryFile()
         try:
             self.process = launch(
                 [*wrapper, *candidate.command(self.folder.name), *extra], cpus, nofile,
-                stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL, bufsize=0)
+                stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL, bufsize=0,
+                env=self.environment)
             self.port = candidate.port(self) if candidate.port else self.announced()
         except OSError as error:
             raise ServerError(f"{candidate.label}: {error}") from error

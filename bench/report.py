@@ -1,6 +1,6 @@
 """report.py - results as one page of HTML that needs nothing else: no network, no script.
 
-Does not: measure or draw; pictures come in as SVG text.
+Does not: measure or draw; pictures come in as SVG text, wide and narrow.
 """
 import html
 
@@ -14,9 +14,10 @@ STYLE = """
   --line: #343b43; --panel: #1c2228; --good: #163d28; --goodfg: #a5e3bf; --mid: #4a3610;
   --midfg: #f4d596; --bad: #521f19; --badfg: #f7b9b0; --link: #7db8f0; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem clamp(0.8rem, 3vw, 2rem) 4rem; max-width: 70rem;
+body { margin: 0 auto; padding: 1rem clamp(0.8rem, 3vw, 2rem) 4rem; max-width: 80rem;
   background: var(--bg); color: var(--fg); font: 16px/1.5 system-ui, sans-serif;
   overflow-wrap: break-word; }
+p, nav, dl.story, ul { max-width: 62rem; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0.6rem 0; }
 h2 { font-size: 1.25rem; margin: 2.6rem 0 0.4rem; padding-top: 0.8rem;
   border-top: 1px solid var(--line); }
@@ -37,7 +38,7 @@ tr:last-child td { border-bottom: 0; }
 thead th { background: var(--panel); font-weight: 600; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
   background: var(--bg); } thead th:first-child { background: var(--panel); }
-td.text { text-align: left; }
+td.text { text-align: left; overflow-wrap: anywhere; }
 tr.ours td:first-child { font-weight: 600; }
 .headline thead th { white-space: normal; vertical-align: bottom; }
 .headline small { color: var(--soft); } .headline b { color: var(--fg); }
@@ -50,9 +51,10 @@ td.unaffected { background: var(--good); color: var(--goodfg); }
 td.degraded { background: var(--mid); color: var(--midfg); }
 td.stopped { background: var(--bad); color: var(--badfg); }
 td small { display: block; font-size: 0.9em; } td .odd { text-decoration: underline dotted; }
-figure { margin: 1rem 0; } .picture { overflow-x: auto; }
-figure svg { display: block; width: 100%; min-width: 34rem; max-width: 50rem; height: auto;
-  color: var(--fg); }
+figure { margin: 1rem 0; } figure .narrow { display: none; }
+figure svg { display: block; width: 100%; max-width: 50rem; height: auto; color: var(--fg); }
+@media (max-width: 40rem) { figure .wide { display: none; } figure .narrow { display: block; }
+  figure svg { max-width: 30rem; } }
 code { background: var(--panel); padding: 0.1rem 0.35rem; border-radius: 4px; font-size: 0.9em; }
 .badge { display: inline-block; border-radius: 4px; padding: 0 0.5rem; font-size: 0.85rem;
   vertical-align: middle; margin-left: 0.5rem; font-weight: 400; }
@@ -87,6 +89,11 @@ METHOD = [
     "its latencies for requests that it could not send in time. With pipelining it takes one time "
     "a batch and miscounts them: no latency is shown there. If wrk uses 95 % of its cpu or more, "
     "requests per second are its limit, and the row says generator-bound.",
+    "While a program is replaced the load is that of a client of ours, for wrk does not tell a "
+    "request that was lost from a connection that was closed between two. It counts each request "
+    "under one heading, and what it has counted is read off many times a second. raced: a "
+    "request was written to an open connection, which ended without a byte of an answer; cut "
+    "off: it stood behind an answer that said Connection: close.",
     "System calls are counted by strace, in two runs of different length whose difference is "
     "taken, and never timed. Memory of idle connections is the private memory of the server with "
     "all of a herd less that with a tenth of it.",
@@ -220,7 +227,8 @@ def section(result, results, picture):
                      f'{esc(result["prediction"]["text"])}</dd><dt>found</dt><dd><b>'
                      f'{esc(result["finding"])}</b></dd></dl>')
     if picture:
-        parts.append(f'<figure><div class="picture">{picture}</div></figure>')
+        parts.append(f'<figure><div class="wide">{picture[0]}</div>'
+                     f'<div class="narrow">{picture[1]}</div></figure>')
     if result.get("faults") and result["rows"]:
         parts.append(matrix_part(result, results))
     elif result["rows"]:
@@ -268,7 +276,7 @@ def summary(results, environment):
 
 
 def page(results, environment, pictures):
-    """results.json, environment.json and {name: svg} as the text of index.html."""
+    """results.json, environment.json and {name: (wide, narrow) svg} as the text of index.html."""
     experiments = results["experiments"].values()
     links = ['<a href="#headline">side by side</a>'] if results["headline"] else []
     links += [f'<a href="#{esc(result["name"])}">{esc(result["name"])}</a>'

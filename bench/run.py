@@ -48,6 +48,7 @@ import matrix  # noqa: E402
 import measure  # noqa: E402
 import pictures  # noqa: E402
 import processes  # noqa: E402
+import reload  # noqa: E402
 import report  # noqa: E402
 import tables  # noqa: E402
 import throughput  # noqa: E402
@@ -87,6 +88,8 @@ EXPERIMENTS = [
     ("worker-killed", "A worker is killed every 200 ms",
      "What does a crash cost the clients, and how soon is there a new worker?",
      workers.worker_killed),
+    ("reload", "The program is replaced",
+     "Does a client notice when the program is replaced?", reload.reload),
     ("cost", "The price list",
      "What do a request and an idle connection cost, in system calls, switches and bytes?",
      costs.cost),
@@ -95,7 +98,7 @@ EXPERIMENTS = [
 ]
 # Short connections leave thousands of sockets in TIME_WAIT, which make a look into the kernel's
 # table of sockets slow: they come after those who look.
-RUN_LATE = ("short", "fd-cliff", "failure-matrix")
+RUN_LATE = ("short", "fd-cliff", "reload", "failure-matrix")
 
 
 def parse_arguments(argv):
@@ -216,7 +219,7 @@ def write(path, text):
 
 
 def draw_all(experiments, folder):
-    """{name: svg for the page}; each picture is a file of its own, too."""
+    """{name: (wide, narrow) svg for the page}; each wide one is a file of its own, too."""
     found = {}
     if not shutil.which("gnuplot"):
         print("no pictures: gnuplot is not installed (package gnuplot-nox)", file=sys.stderr)
@@ -226,13 +229,15 @@ def draw_all(experiments, folder):
     for name, result in experiments.items():
         if result["figure"]:
             try:
-                svg = pictures.draw(result["figure"], name, f"{name}: {result['title']}")
+                svg, narrow = (pictures.draw(result["figure"], name,
+                                             f"{name}: {result['title']}", layout)
+                               for layout in (pictures.WIDE, pictures.NARROW))
             except (RuntimeError, ArithmeticError, ValueError) as error:
                 result["problems"].append(f"the picture: {error}")
                 result["ok"] = False
                 continue
             write(os.path.join(folder, f"{name}.svg"), svg)
-            found[name] = pictures.for_page(svg)
+            found[name] = pictures.for_page(svg), pictures.for_page(narrow)
     return found
 
 

@@ -139,9 +139,9 @@ def silent_figure(rows):
 
 def by_workers(ctx):
     """Stages 1 and 3 as they are, 2 and 4 with more and more workers."""
-    found = ctx.some("stage1", "stage3-select")
+    found = ctx.some(*ctx.contestants("stage1", "stage3-select"))
     for workers in ctx.p["workers"]:
-        found += ctx.some("stage2", "stage4", workers=workers)
+        found += ctx.some(*ctx.contestants("stage2", "stage4"), workers=workers)
     return found
 
 
@@ -443,8 +443,9 @@ def slow_readers(ctx):
     ctx.need_crowd()
     readers, p = ctx.p["readers"], ctx.p
     rows = []
-    for candidate in ctx.some_or_skip("stage1", "stage2", "stage3-select", "stage3-poll",
-                                      "stage4", workers=BLOCKING_WORKERS):
+    for candidate in ctx.some_or_skip(
+            *ctx.contestants("stage1", "stage2", "stage3-select", "stage3-poll", "stage4"),
+            workers=BLOCKING_WORKERS):
         if candidate.key == "stage4":
             candidate = ctx.stage("stage4")
         ctx.say(f"{candidate.label}, {readers} slow readers")

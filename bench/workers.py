@@ -354,8 +354,9 @@ def killed_row(ctx, server):
 
 def worker_killed(ctx):
     ctx.need("wrk", "wrk")
-    wanted = ctx.some_or_skip("stage1", "stage2", "stage3-select", "stage4",
-                              "stage4-exclusive", workers=KILLED_WORKERS)
+    wanted = ctx.some_or_skip(
+        *ctx.contestants("stage1", "stage2", "stage3-select", "stage4", "stage4-exclusive"),
+        workers=KILLED_WORKERS)
     rows = []
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(ctx.doomed(candidate) if candidate.workers == 1 else

@@ -31,6 +31,7 @@ enum {
 };
 
 static bool taken_over;
+static pid_t owner; /* of the files: the master, or the stage without one */
 static char board_path[PIDFILE_PATH_MAX];
 
 /* A running server, or die(). */
@@ -201,6 +202,7 @@ void control_ready(struct options *opt, unsigned features)
     pidfile_path(opt, ".board", board_path);
     if (taken_over) {
         pidfile_inherit(opt, pidfile_fd()); /* its name: the port is known by now */
+        owner = getpid();
         daemon_ready(opt->log,
                      opt->user); /* the file's name; the descriptors are there */
         return;
@@ -208,6 +210,8 @@ void control_ready(struct options *opt, unsigned features)
     if (pidfile_fd() == -1)
         pidfile_lock(opt);
     stats_setup(opt, board_path);
+    owner = getpid();
+    atexit(control_end); /* a start that fails later leaves nothing behind */
     if (!(features & OPTIONS_MASTER)) {
         daemon_become(opt->user, false);
         stop_on_signals(opt->stop_timeout_ms);
@@ -222,6 +226,7 @@ void control_ready(struct options *opt, unsigned features)
 
 void control_end(void)
 {
-    unlink(board_path);
+    if (getpid() == owner) /* workers end by exit(3), too */
+        unlink(board_path);
     pidfile_remove();
 }

@@ -52,6 +52,8 @@ void stats_setup(const struct options *opt, const char *path)
         unlink(path); /* a stale one; whoever looks at it keeps it */
     board_fd = path ? open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644)
                     : memfd_create("scoreboard", MFD_CLOEXEC);
+    if (board_fd != -1 && path)
+        fchmod(board_fd, 0644); /* a daemon's umask is 027, but all may look */
     if (board_fd == -1 || ftruncate(board_fd, (off_t)board_size(slots)) == -1 ||
         !map(board_fd, slots, PROT_READ | PROT_WRITE))
         die(EXIT_SYSTEM, "cannot make the scoreboard %s: %s; choose another --pid-file",

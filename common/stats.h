@@ -30,7 +30,7 @@ struct stats {
     _Atomic uint64_t
         busy_since_ms;         /* clock_ms() when the present batch began; 0: waiting */
     _Atomic uint64_t restarts; /* how often a worker in this cell was replaced */
-    _Atomic uint64_t exit_status;     /* of the last one, as wait(2) tells it */
+    _Atomic uint64_t exit_status;     /* of the last one; 128 + N: killed by signal N */
     _Atomic uint64_t accepted;        /* connections ever */
     _Atomic uint64_t connections;     /* open now */
     _Atomic uint64_t requests;        /* answered by the application */

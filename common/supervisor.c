@@ -27,6 +27,7 @@ enum {
     KILL_GRACE_MS = 1000,  /* after the stop time-out, before SIGKILL */
     POLL_MS = 10,          /* pace while a replacement is under way */
     RECYCLE_POLL_MS = 100, /* pace at which --max-requests is looked at */
+    START_MS = 10000,      /* for a replacement to be ready; then its predecessor stays */
     CHECK_MS = 10000,      /* for --check of a new program */
     SETTLE_MS = 200,       /* --watch: the file must rest so long */
     GIVE_UP_DEATHS = 3,    /* young deaths of a replacement: the old worker stays */
@@ -117,7 +118,8 @@ static void describe_death(int slot, pid_t pid, int status)
 
 static void empty_cell(struct stats *cell, int status)
 {
-    stats_set(&cell->exit_status, (uint64_t)status);
+    stats_set(&cell->exit_status, (uint64_t)(WIFSIGNALED(status) ? 128 + WTERMSIG(status)
+                                                                 : WEXITSTATUS(status)));
     stats_set(&cell->state, WORKER_NONE);
     stats_set(&cell->connections, 0);
     stats_set(&cell->busy_since_ms, 0);
@@ -224,7 +226,7 @@ static void restore(int slot)
     w->leaving = 0;
     w->young_deaths = 0;
     if (reload.rolling)
-        reload_failed("the new workers die at start; see the log");
+        reload_failed("a new worker dies at start, or hangs; see the log");
 }
 
 static void watch_replacement(int slot)
@@ -241,6 +243,13 @@ static void watch_replacement(int slot)
         w->kill_at = reload.graceful ? INT64_MAX
                                      : clock_ms() + opt->stop_timeout_ms + KILL_GRACE_MS;
     } else if (!w->told && w->pid == 0 && w->young_deaths >= GIVE_UP_DEATHS) {
+        restore(slot);
+    } else if (!w->told && w->pid != 0 && clock_ms() - w->started > START_MS) {
+        int status = 0;
+
+        kill(w->pid, SIGKILL);
+        waitpid(w->pid, &status, 0);
+        empty_cell(cell_of(slot), status);
         restore(slot);
     } else if (w->told && clock_ms() >= w->kill_at) {
         log_line(LOG_WARNING, "worker %d (pid %d) has not ended; killing it", slot,

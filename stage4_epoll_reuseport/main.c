@@ -23,6 +23,7 @@ static struct options opt;
 static int listeners[MAX_WORKERS]; /* made by the parent, one per slot */
 static int listener;               /* this worker's */
 static int epoll;
+static bool watching; /* the listener */
 
 /* Tell the kernel what `c` waits for; the kernel remembers it. epoll_ctl(2). */
 static void watch(struct conn *c, int op)
@@ -38,19 +39,20 @@ static void watch(struct conn *c, int op)
         c->want = WANT_CLOSE;
 }
 
-/* Watch the listener, or look away while nobody can be let in. */
-static void watch_listener(bool on)
+/* Watch the listener, or look away while nobody can be let in. True: it was watched until
+ * now, and a wake-up that no other worker got may have come. */
+static bool watch_listener(bool on)
 {
     struct epoll_event event = { .events = EPOLLIN, .data.ptr = NULL };
-    static bool watching;
 
     if (opt.accept == ACCEPT_EXCLUSIVE)
         event.events |= EPOLLEXCLUSIVE; /* wake one worker, not all */
     if (on == watching)
-        return;
+        return false;
     if (epoll_ctl(epoll, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, listener, &event) == -1)
         die(EXIT_SYSTEM, "epoll_ctl: %s", strerror(errno));
     watching = on;
+    return !on;
 }
 
 static void step(struct conn *c)
@@ -97,14 +99,14 @@ static void event_loop(void)
 {
     struct epoll_event ready[MAX_EVENTS];
 
-    while (!stopping || conn_count > 0) {
+    while (!stopping || conn_count > 0 || watching) {
         int timeout_ms = net_paused() ? NET_PAUSE_MS : conn_timeout_ms();
-        bool knock = false;
+        bool knock = watch_listener(!stopping && !net_paused() &&
+                                    conn_count < opt.max_connections);
         struct conn *c;
         int n;
 
-        watch_listener(!stopping && !net_paused() && conn_count < opt.max_connections);
-        n = epoll_wait(epoll, ready, MAX_EVENTS, timeout_ms);
+        n = epoll_wait(epoll, ready, MAX_EVENTS, knock ? 0 : timeout_ms);
         for (int i = 0; i < n; i++) {
             if (ready[i].data.ptr == NULL)
                 knock = true;

@@ -88,8 +88,9 @@ export TEST_RUN
 strays() {
     grep -lszx "TEST_RUN=$TEST_RUN" /proc/[0-9]*/environ 2>/dev/null | tr -dc '0-9\n' |
         while read -r id; do
-            # grep found itself, too; it is gone by now.
-            kill -0 "$id" 2>/dev/null && echo "$id"
+            # grep and tr found themselves, too; they are gone by now, or zombies, which have
+            # no environment.
+            grep -szxq "TEST_RUN=$TEST_RUN" "/proc/$id/environ" 2>/dev/null && echo "$id"
         done
 }
 

@@ -30,6 +30,7 @@ import environment  # noqa: E402
 import matrix  # noqa: E402
 import measure  # noqa: E402
 import pictures  # noqa: E402
+import reload  # noqa: E402
 import report  # noqa: E402
 import run  # noqa: E402
 import tables  # noqa: E402
@@ -162,6 +163,59 @@ class Statistics(unittest.TestCase):
         self.assertEqual(workers.expected_top_share(200, 1), 1)
 
 
+def samples(*accounts):
+    """100 ms apart: (served, failed)."""
+    return [{"monotonic_ms": 5000 + 100 * i, "served": served, "failed": failed,
+             "not_connected": 0} for i, (served, failed) in enumerate(accounts)]
+
+
+class Reload(unittest.TestCase):
+    ROW = {"requests": 1000, "failed": 0, "not_connected": 0,
+           **{f"failed_{name}": 0 for name in reload.REASONS}}
+
+    def rows(self, *keys, **change):
+        return [{**self.ROW, "candidate": key, "label": key, "load": load, "reloads": 4,
+                 "during_share": 0.9, **change} for key in keys for load in reload.LOADS]
+
+    def test_curve(self):
+        line = reload.curve(samples((0, 0), (10, 0), (10, 2), (30, 2)),
+                            [{"told": 5.12, "replaced": 5.18}])
+        rounded = [(round(x, 3), round(y)) for x, y in line["points"]]
+        self.assertEqual(rounded, [(0.05, 100), (0.15, 0), (0.25, 200)])
+        self.assertEqual([(round(x, 3), n) for x, _, n in line["failed"]], [(0.15, 2)])
+        self.assertAlmostEqual(line["reloads"][0], 0.12)
+
+    def test_rate_while_reloading(self):
+        accounts = [(0, 0), (10, 0), (20, 0), (25, 0), (35, 0), (45, 0)]
+        line = reload.curve(samples(*accounts), [{"told": 5.22, "replaced": 5.28}])
+        found = reload.around(line)
+        self.assertAlmostEqual(found["during_share"], 0.5)
+        self.assertAlmostEqual(found["lowest_share"], 0.5)
+
+    def test_reasons(self):
+        row = {**self.ROW, "failed": 3, "failed_raced": 2, "failed_after_close": 1}
+        self.assertEqual(reload.reasons(row), "3 failed of 1,000 (2 raced, 1 after close)")
+        self.assertEqual(reload.reasons({**self.ROW, "not_connected": 1}),
+                         "1 failed of 1,000 (1 not connected)")
+
+    def test_a_stage_that_fails_is_against_the_prediction(self):
+        self.assertTrue(reload.reload_result(self.rows("stage4"), {})["agrees"])
+        result = reload.reload_result(self.rows("stage4", failed=1, failed_reset=1), {})
+        self.assertFalse(result["agrees"])
+        self.assertIn("1 failed of 1,000 (1 reset)", result["finding"])
+
+    def test_nginx_may_lose_what_is_on_its_way(self):
+        rows = self.rows("nginx", failed=4 * reload.CLIENTS)
+        off = reload.reload_result(rows, {})
+        self.assertEqual([row["predicted_failed_max"] for row in rows], [128, 0, 2048])
+        self.assertTrue(off["finding"].endswith("Against the prediction: nginx, short."))
+
+    def test_crowd_samples(self):
+        crowd = measure.Crowd.__new__(measure.Crowd)
+        crowd.text = 'sample {"monotonic_ms":1.5,"served":2}\n{"served":3}\n'
+        self.assertEqual(crowd.samples(), [{"monotonic_ms": 1.5, "served": 2}])
+
+
 class Cells(unittest.TestCase):
     def test_unaffected(self):
         one = matrix.judge([110] * 20, 0, 100)
@@ -215,10 +269,10 @@ class Pictures(unittest.TestCase):
                          [1, 1, 8, 1500, 1500])
 
     def test_labels_do_not_overlap(self):
-        placed = pictures.spread_labels([0.5, 0.5, 0.51, 0.9])
+        placed = pictures.spread_labels([0.5, 0.5, 0.51, 0.9], 0.06)
         heights = sorted(placed.values())
         gaps = [b - a for a, b in zip(heights, heights[1:])]
-        self.assertGreater(min(gaps), 0.9 * pictures.LABEL_GAP)
+        self.assertGreater(min(gaps), 0.9 * 0.06)
         self.assertLess(placed[0], placed[2])
 
     @unittest.skipUnless(shutil.which("gnuplot"), "gnuplot is not installed")
@@ -233,8 +287,19 @@ class Pictures(unittest.TestCase):
             self.assertTrue(all(one.startswith(f"{name}-") for one in ids), name)
             self.assertIn("a \"title\" &amp; more &lt;", svg)
             self.assertIn("currentColor", pictures.for_page(svg))
+            narrow = pictures.draw(result["figure"], name, "narrow", pictures.NARROW)
+            self.assertFalse(set(ids) & set(re.findall(r'\bid="([^"]*)"', narrow)), name)
             for label in figure_labels(result["figure"]):
                 self.assertIn(label.replace("&", "&amp;"), svg, name)
+                self.assertIn(label.replace("&", "&amp;"), narrow, name)
+
+    def test_legend_is_broken_where_it_is_narrow(self):
+        panel = {"segments": ["in the process", "in the kernel's sockets (both ends)"]}
+        self.assertEqual([len(pictures.legend(panel, layout))
+                          for layout in (pictures.WIDE, pictures.NARROW)], [1, 2])
+
+    def test_ticks_that_have_no_room_are_left_out(self):
+        self.assertEqual(pictures.thin([1, 101, 301, 1001], 0.16), [1, 301, 1001])
 
     def test_quotes(self):
         self.assertEqual(pictures.quote('a"b\\'), '"a\\"b\\\\"')

@@ -160,13 +160,12 @@ static void check_sums(const struct crowd *w)
     ck_assert_int_eq(times(w, "connect_us", "count"), count(w, "established"));
 }
 
-/* Read its report and its end. */
-static void crowd_finish(struct crowd *w)
+/* Its report has been read; read its end. */
+static void crowd_end(struct crowd *w)
 {
     int status;
     char more;
 
-    read_line(w, w->report, sizeof w->report);
     ck_assert_int_eq(read(w->out, &more, 1), 0);
     ck_assert_int_eq(waitpid(w->pid, &status, 0), w->pid);
     ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "crowd: status %x",
@@ -174,6 +173,13 @@ static void crowd_finish(struct crowd *w)
     close(w->in);
     close(w->out);
     check_sums(w);
+}
+
+/* Read its report and its end. */
+static void crowd_finish(struct crowd *w)
+{
+    read_line(w, w->report, sizeof w->report);
+    crowd_end(w);
 }
 
 static void crowd_run(struct crowd *w, int port, const char *args)
@@ -863,6 +869,36 @@ START_TEST(ends_at_once)
 }
 END_TEST
 
+/* The account grows from line to line, up to what the report says. */
+START_TEST(samples)
+{
+    long long at_ms = 0, served = 0;
+    struct server s;
+    struct crowd w;
+    int n = 0;
+
+    mode = &stage4;
+    server_start(&s, "");
+    crowd_start(&w, s.port, "-b keep-alive -n 5 --seconds 0.55 --sample 100");
+    for (;; n++) {
+        read_line(&w, w.report, sizeof w.report);
+        if (strncmp(w.report, "sample {", 8) != 0)
+            break;
+        ck_assert_int_ge(count(&w, "monotonic_ms"), at_ms + (n > 0 ? 50 : 0));
+        ck_assert_int_gt(count(&w, "served"), served);
+        ck_count(&w, "failed", 0);
+        ck_count(&w, "not_connected", 0);
+        at_ms = count(&w, "monotonic_ms");
+        served = count(&w, "served");
+    }
+    ck_assert_int_ge(n, 3);
+    ck_assert_int_le(n, 6);
+    ck_assert_int_ge(count(&w, "served"), served);
+    crowd_end(&w);
+    server_stop(&s);
+}
+END_TEST
+
 START_TEST(nobody_listens)
 {
     struct crowd w;
@@ -966,6 +1002,7 @@ static void add_ends(TCase *tc)
     tcase_add_test(tc, ends_at_eof);
     tcase_add_loop_test(tc, ends_on_signal, 0, 2);
     tcase_add_test(tc, ends_at_once);
+    tcase_add_test(tc, samples);
     tcase_add_test(tc, nobody_listens);
     tcase_add_loop_test(tc, usage, 0, LENGTH(mistakes));
     tcase_add_test(tc, help);
