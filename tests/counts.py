@@ -150,7 +150,8 @@ def complaints(command, calls, allocations, idle):
     allowed.update({name: 2 if edge else 1 for name in WAITS})
     found = [f"{n:.2f} {name} per request, {allowed.get(name, 0):.2f} allowed"
              for name, n in calls.items() if n > allowed.get(name, 0) + 0.01]
-    if calls.get("recvfrom", 0) < 0.99 or calls.get("sendto", 0) < 0.99:
+    # How often an edge-triggered server meets EAGAIN differs from run to run.
+    if any(calls.get(name, 0) < 0.99 for name in (["sendto"] if edge else ["recvfrom", "sendto"])):
         found.append("the requests were not counted")
     if allocations != 0:
         found.append(f"{allocations:.2f} allocations per request, 0 allowed")
