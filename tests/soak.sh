@@ -140,8 +140,7 @@ kill_workers() {
         two_workers || return 1
         victim=$(children "$master" | sed -n "$((i % 2 + 1))p")
         kill -STOP "$victim" # so that it takes no more clients while they are counted
-        n=$("$server" status --json -p "$port" | grep "\"pid\":$victim,\"state\"" |
-            number connections)
+        n=$("$server" connections --json -p "$port" | grep -c "\"pid\":$victim,")
         open=$((open + ${n:-0}))
         kill -KILL "$victim"
     done

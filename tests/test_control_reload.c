@@ -428,18 +428,19 @@ START_TEST(max_requests_recycles)
 }
 END_TEST
 
-/* Connections that a worker has open, as the scoreboard says. */
+/* Connections that a worker has open, as the kernel says: one may have been accepted and not
+ * yet have come to the scoreboard. */
 static long long open_in(const struct server *s, pid_t worker)
 {
-    const char *found;
+    long long n = 0;
     char pid[32];
 
-    command(&o, "status --json -p %d", s->port);
+    command(&o, "connections --json -p %d", s->port);
     ck_assert_int_eq(o.status, 0);
-    snprintf(pid, sizeof pid, "\"pid\":%d,\"state\"", worker);
-    found = strstr(o.out, pid);
-    ck_assert_msg(found != NULL, "no worker %d in %s", worker, o.out);
-    return json_number(found, "connections");
+    snprintf(pid, sizeof pid, "\"pid\":%d,", worker);
+    for (const char *c = o.out; (c = strstr(c, pid)) != NULL; c++)
+        n++;
+    return n;
 }
 
 START_TEST(killed_workers)
