@@ -133,7 +133,7 @@ void pidfile_lock(const struct options *opt)
             }
             die(EXIT_SYSTEM,
                 "%s is running already, as pid %d (%s); stop it first, or choose "
-                "another --port",
+                "another --port or --pid-file",
                 opt->name, (int)read_pid(locked), path);
         }
         if (still_named(locked, path))

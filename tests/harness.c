@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -128,6 +130,15 @@ static bool reap_case(pid_t pids[], const int outs[])
     return pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+    (void)st;
+    (void)type;
+    (void)at;
+    remove(path);
+    return 0;
+}
+
 int harness_run(const char *suite, void (*add_tests)(TCase *tc), int timeout_s)
 {
     const char *only = getenv("CK_RUN_CASE");
@@ -136,6 +147,7 @@ int harness_run(const char *suite, void (*add_tests)(TCase *tc), int timeout_s)
     int running = 0, failed = 0, ran = 0;
     int outs[MODES];
     pid_t pids[MODES] = { 0 };
+    char dirs[MODES][32] = { "" }; /* for pid files: two may get the same port, on ::1 */
 
     raise_nofile();
     for (int i = 0; i < MODES; i++) {
@@ -146,6 +158,9 @@ int harness_run(const char *suite, void (*add_tests)(TCase *tc), int timeout_s)
             running--;
         }
         mode = &modes[i];
+        snprintf(dirs[i], sizeof dirs[i], "/tmp/stages.XXXXXX");
+        if (mkdtemp(dirs[i]) == NULL || setenv("XDG_RUNTIME_DIR", dirs[i], 1) == -1)
+            return EXIT_FAILURE;
         outs[i] = memfd_create(mode->name, MFD_CLOEXEC);
         pids[i] = fork();
         if (pids[i] == 0)
@@ -155,6 +170,9 @@ int harness_run(const char *suite, void (*add_tests)(TCase *tc), int timeout_s)
     }
     while (running-- > 0)
         failed += !reap_case(pids, outs);
+    for (int i = 0; i < MODES; i++)
+        if (*dirs[i])
+            nftw(dirs[i], remove_entry, 8, FTW_DEPTH | FTW_PHYS);
     if (ran == 0)
         fprintf(stderr, "CK_RUN_CASE: there is no case named %s\n", only);
     return failed > 0 || ran == 0 ? EXIT_FAILURE : EXIT_SUCCESS;
