@@ -204,8 +204,10 @@ END_TEST
 
 /* ---- --user ---- */
 
+/* A worker that was just forked is not yet who it will be; the user id is its last step. */
 static void check_ids(pid_t pid, long uid, long gid)
 {
+    eventually(proc_number(pid, "Uid", 0) == uid, PATIENCE_MS);
     for (int i = 0; i < 4; i++) {
         ck_assert_int_eq(proc_number(pid, "Uid", i), uid);
         ck_assert_int_eq(proc_number(pid, "Gid", i), gid);
