@@ -140,11 +140,14 @@ _Noreturn static void show(const struct options *opt)
 static void stop_or_reload(struct options *opt)
 {
     pid_t pid;
-    int pidfd = pidfile_holder(opt, &pid);
+    int pidfd;
 
-    if (pidfd == -1 && opt->verb == VERB_RESTART)
-        return; /* nothing to stop: start */
-    pidfd = find_server(opt, &pid);
+    if (opt->verb == VERB_RESTART)
+        pidfd = pidfile_holder(opt, &pid);
+    else
+        pidfd = find_server(opt, &pid);
+    if (pidfd == -1)
+        return; /* a restart with nothing to stop: start */
     if (opt->verb == VERB_RELOAD) {
         reload_server(opt, pidfd, pid);
         exit(EXIT_SUCCESS);
@@ -203,8 +206,7 @@ void control_ready(struct options *opt, unsigned features)
     if (taken_over) {
         pidfile_inherit(opt, pidfile_fd()); /* its name: the port is known by now */
         owner = getpid();
-        daemon_ready(opt->log,
-                     opt->user); /* the file's name; the descriptors are there */
+        daemon_ready(opt->log, opt->user); /* the log's name; it is open already */
         return;
     }
     if (pidfile_fd() == -1)

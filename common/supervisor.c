@@ -273,11 +273,8 @@ static void roll(pid_t (*spawn)(int slot))
     if (!reload.rolling)
         return;
     if (reload.next_slot < opt->workers) {
-        if (workers[reload.next_slot].pid && !workers[reload.next_slot].leaving)
-            replace(reload.next_slot++, spawn);
-        else if (!workers[reload.next_slot]
-                      .leaving) /* it died, and its successor is new */
-            reload.next_slot++;
+        if (!workers[reload.next_slot].leaving)
+            replace(reload.next_slot++, spawn); /* who died has a new successor anyway */
     } else if (all_gone) {
         reload.rolling = false;
         stats_add(&board->reloads_done, 1);
