@@ -340,6 +340,7 @@ static bool answer(struct conn *c, char *bytes, size_t len);
 
 /* --- what comes next ---------------------------------------------------------------- */
 
+/* [conn.finish] */
 /* The last reply is out. A peer that may still be sending would meet a reset, and a reset
  * can overtake the reply: shut our side only, and read on for a while. RFC 9112 section
  * 9.6. */
@@ -401,6 +402,7 @@ static void expire(struct conn *c)
 
 /* --- input -------------------------------------------------------------------------- */
 
+/* [conn.answer] */
 /* Answer every complete request in bytes[0 .. len) until output backs up (c->stalled).
  * The rest, of which there may be none, is what c->in holds afterwards. True: at least
  * one was answered. */
@@ -444,6 +446,7 @@ static bool answer(struct conn *c, char *bytes, size_t len)
     return c->requests != before;
 }
 
+/* [conn.receive] */
 /* recv(2), once. Returns how many bytes came; 0: none, and c->want says what follows. */
 static size_t receive(struct conn *c, char *bytes, size_t room)
 {

@@ -176,6 +176,7 @@ int net_listen(struct options *opt, int flags)
     return fd;
 }
 
+/* [net.listen-reuseport] */
 void net_listen_reuseport(struct options *opt, int flags, int listeners[], int n)
 {
     if (!inherit(opt, flags, listeners, n)) {
@@ -202,6 +203,7 @@ void net_announce(const struct options *opt)
     fflush(stdout);
 }
 
+/* [net.accept-failed] */
 /* The errors of accept(2), each with its one policy. */
 bool net_accept_failed(void)
 {

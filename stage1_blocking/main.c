@@ -12,6 +12,7 @@
 static struct options opt;
 static int listener;
 
+/* [stage1.serve] */
 /* Talk to one client until it is finished. Everybody else waits. */
 static void serve(struct conn *c)
 {
@@ -24,6 +25,7 @@ static void serve(struct conn *c)
     conn_close(c);
 }
 
+/* [stage1.loop] */
 static void event_loop(void)
 {
     while (!stopping) {
@@ -37,6 +39,7 @@ static void event_loop(void)
     }
 }
 
+/* [stage1.main] */
 int main(int argc, char **argv)
 {
     opt = options_parse(argc, argv, 0);

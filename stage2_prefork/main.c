@@ -17,6 +17,7 @@ enum { FEATURES = OPTIONS_MASTER | OPTIONS_WORKERS };
 static struct options opt;
 static int listener;
 
+/* [stage1.serve] */
 /* Talk to one client until it is finished. Everybody else waits. */
 static void serve(struct conn *c)
 {
@@ -29,6 +30,7 @@ static void serve(struct conn *c)
     conn_close(c);
 }
 
+/* [stage1.loop] */
 static void event_loop(void)
 {
     while (!stopping) {
@@ -42,6 +44,7 @@ static void event_loop(void)
     }
 }
 
+/* [stage2.spawn] */
 /* Start worker `slot`. The listener is inherited: all workers sleep in accept4(2) on the
  * same queue, and the kernel wakes one of them for each client. fork(2). */
 static pid_t spawn(int slot)
@@ -57,6 +60,7 @@ static pid_t spawn(int slot)
     return pid;
 }
 
+/* [stage2.main] */
 int main(int argc, char **argv)
 {
     opt = options_parse(argc, argv, FEATURES);

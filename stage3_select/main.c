@@ -17,6 +17,7 @@ enum { ACCEPT_BATCH = 64 };
 static struct options opt;
 static struct clients clients;
 
+/* [stage3.serve] */
 /* Do for one client what can be done now, then go back to the loop. */
 static void serve(struct conn *c)
 {
@@ -32,6 +33,7 @@ static void serve(struct conn *c)
     }
 }
 
+/* [stage3.accept] */
 static void accept_clients(void)
 {
     for (int i = 0; i < ACCEPT_BATCH && conn_count < opt.max_connections; i++) {
@@ -48,6 +50,7 @@ static void accept_clients(void)
     }
 }
 
+/* [stage3.loop] */
 static void event_loop(void)
 {
     while (!stopping || conn_count > 0) {
@@ -75,6 +78,7 @@ static void event_loop(void)
     }
 }
 
+/* [stage3.main] */
 int main(int argc, char **argv)
 {
     opt = options_parse(argc, argv, OPTIONS_MULTIPLEXER);

@@ -4,6 +4,7 @@
 
 #include "clients.h"
 
+/* [stage3.wait] */
 int wait_select(struct clients *clients, int timeout_ms)
 {
     struct timeval timeout = { timeout_ms / 1000, timeout_ms % 1000 * 1000 };

@@ -25,6 +25,7 @@ static int listener;               /* this worker's */
 static int epoll;
 static bool watching; /* the listener */
 
+/* [stage4.watch] */
 /* Tell the kernel what `c` waits for; the kernel remembers it. epoll_ctl(2). */
 static void watch(struct conn *c, int op)
 {
@@ -39,6 +40,7 @@ static void watch(struct conn *c, int op)
         c->want = WANT_CLOSE;
 }
 
+/* [stage4.listener] */
 /* Watch the listener, or look away while nobody can be let in. True: it was watched until
  * now, and a wake-up that no other worker got may have come. */
 static bool watch_listener(bool on)
@@ -63,6 +65,7 @@ static void step(struct conn *c)
         conn_drain(c);
 }
 
+/* [stage4.serve] */
 /* Do for one client what can be done now, then go back to the loop. */
 static void serve(struct conn *c)
 {
@@ -80,6 +83,7 @@ static void serve(struct conn *c)
         conn_close(c);
 }
 
+/* [stage4.accept] */
 static void accept_clients(void)
 {
     for (int i = 0; i < ACCEPT_BATCH && conn_count < opt.max_connections; i++) {
@@ -95,6 +99,7 @@ static void accept_clients(void)
     }
 }
 
+/* [stage4.loop] */
 static void event_loop(void)
 {
     struct epoll_event ready[MAX_EVENTS];
@@ -120,6 +125,7 @@ static void event_loop(void)
     }
 }
 
+/* [stage4.spawn] */
 /* Start worker `slot` on the listener that the parent keeps for that slot: if the worker
  * dies, its successor inherits the same queue. fork(2), socket(7). */
 static pid_t spawn(int slot)
@@ -139,6 +145,7 @@ static pid_t spawn(int slot)
     return pid;
 }
 
+/* [stage4.main] */
 int main(int argc, char **argv)
 {
     opt = options_parse(argc, argv, FEATURES);

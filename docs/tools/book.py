@@ -1,0 +1,172 @@
+"""book.py - the Markdown of docs/: its blocks, and the three things that are pulled into it.
+
+  <!-- excerpt NAME -->         the code block below is quoted from the source, by anchor
+  <!-- diff FROM TO -->         the block below is the diff between two stages
+  <!-- table EXPERIMENT ... --> the table below comes from the saved run (see saved.py)
+  [8.2 s](results/index.html#x "EXPERIMENT ...")   so does a number, by the link's title
+
+Does not: run anything but tests/diff.sh.
+"""
+import glob
+import os
+import re
+import subprocess
+
+import saved
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+SOURCES = ("common/*.[ch]", "stage*/*.[ch]", "bench/*.[ch]", "bench/peers/*.c", "tests/*.[ch]")
+ANCHOR = re.compile(r"^\s*/\* \[([\w.-]+)\] \*/$")
+DIRECTIVE = re.compile(r"^<!-- (\w[\w-]*)\b:?\s*(.*?) -->$")
+MEASURED = re.compile(r'\[([^\]]*)\]\((results/index\.html#[\w-]+) "([^"]*)"\)')
+
+
+class Wrong(Exception):
+    """Something in a document that is not true; the message says what."""
+
+
+def chapters():
+    """All documents, README.md of the project first."""
+    found = sorted(glob.glob(os.path.join(ROOT, "docs", "*.md")))
+    return [os.path.join(ROOT, "README.md")] + found
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+# ---- Anchors in the source -------------------------------------------------------------------
+
+def excerpt_at(lines, start):
+    """What an anchor in line `start` names: up to the first blank line that is not inside
+    braces, or to the brace that closes what the anchor stands in. Anchors inside are left out."""
+    depth, taken = 0, []
+    for line in lines[start + 1:]:
+        code = re.sub(r'"(\\.|[^"\\])*"|\'(\\.|[^\'\\])*\'|/\*.*?\*/', "", line)
+        depth += code.count("{") - code.count("}")
+        if depth < 0 or (depth == 0 and not line.strip()):
+            break
+        if not ANCHOR.match(line):
+            taken.append(line)
+    while taken and not taken[-1].strip():
+        taken.pop()
+    indent = min((len(line) - len(line.lstrip()) for line in taken if line.strip()), default=0)
+    return "\n".join(line[indent:] for line in taken)
+
+
+def anchors():
+    """{name: [(file, text), ...]} of the whole tree."""
+    found = {}
+    for path in sorted(path for pattern in SOURCES
+                       for path in glob.glob(os.path.join(ROOT, pattern))):
+        lines = read(path).split("\n")
+        for i, line in enumerate(lines):
+            match = ANCHOR.match(line)
+            if match:
+                where = os.path.relpath(path, ROOT)
+                found.setdefault(match[1], []).append((where, excerpt_at(lines, i)))
+    return found
+
+
+def excerpt(name, known):
+    places = known.get(name)
+    if not places:
+        raise Wrong(f"no anchor [{name}] in the sources")
+    if not places[0][1]:
+        raise Wrong(f"anchor [{name}] in {places[0][0]} names nothing")
+    for where, text in places[1:]:
+        if text != places[0][1]:
+            raise Wrong(f"anchor [{name}] names different code in {places[0][0]} and {where}")
+    return places[0][1]
+
+
+def stage_diff(words):
+    done = subprocess.run([os.path.join(ROOT, "tests", "diff.sh"), *words], text=True,
+                          capture_output=True)
+    if done.returncode != 0 or not done.stdout:
+        raise Wrong(f"tests/diff.sh {' '.join(words)} printed nothing")
+    # The dates and times of the files are nobody's lesson.
+    lines = [re.sub(r"^((?:---|\+\+\+) \S+).*", r"\1", line)
+             for line in done.stdout.rstrip("\n").split("\n")]
+    return "\n".join(line for line in lines if not line.startswith("diff "))
+
+
+# ---- Blocks of a document --------------------------------------------------------------------
+
+class Block:
+    """A fenced block and the directives just above it; for a table or a list, its lines."""
+
+    def __init__(self, language, start, directives):
+        self.language, self.start, self.directives = language, start, directives
+        self.lines = []
+
+    @property
+    def text(self):
+        return "\n".join(self.lines)
+
+
+def blocks(text):
+    """Fenced blocks, and whatever stands below a directive."""
+    found, directives, fence, plain = [], [], None, None
+    for number, line in enumerate(text.split("\n")):
+        if fence:
+            if line.strip() == "```":
+                fence = None
+            else:
+                found[-1].lines.append(line)
+        elif line.startswith("```"):
+            fence, plain = line, None
+            found.append(Block(line[3:].strip(), number, directives))
+            directives = []
+        elif DIRECTIVE.match(line):
+            directives = directives + [DIRECTIVE.match(line).groups()]
+            plain = None
+        elif not line.strip():
+            plain = None
+            if directives and found and found[-1].directives is directives:
+                directives = []
+        elif directives and plain is None:
+            plain = Block("", number - 1, directives)
+            plain.lines.append(line)
+            found.append(plain)
+            directives = []
+        elif plain:
+            plain.lines.append(line)
+    if fence:
+        raise Wrong(f"line {found[-1].start + 1}: the block has no end")
+    return found
+
+
+# ---- What is pulled --------------------------------------------------------------------------
+
+def pulled(block, known, run):
+    """What the block must contain, or None if it is the author's own."""
+    for name, rest in block.directives:
+        if name == "excerpt":
+            return excerpt(rest, known)
+        if name == "diff":
+            return stage_diff(rest.split())
+        if name == "table":
+            return saved.table(run, rest)
+    return None
+
+
+def update(text, known, run):
+    """The document with everything pulled anew."""
+    lines = text.split("\n")
+    for block in reversed(blocks(text)):
+        try:
+            new = pulled(block, known, run)
+        except (Wrong, saved.Unknown) as error:
+            raise Wrong(f"line {block.start + 1}: {error}") from None
+        if new is not None:
+            first = block.start + 1
+            lines[first:first + len(block.lines)] = new.split("\n")
+
+    def measured(match):
+        try:
+            return f'[{saved.say(run, match[3], match[1])}]({match[2]} "{match[3]}")'
+        except saved.Unknown as error:
+            raise Wrong(f"{match[0]}: {error}") from None
+    return MEASURED.sub(measured, "\n".join(lines))

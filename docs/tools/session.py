@@ -1,0 +1,284 @@
+"""session.py - run the commands of one chapter, and compare what comes out with what it shows.
+
+A block of the language `console` is a session, in as many terminals as there are prompts:
+
+  server$ build/stage1_blocking         a prompt is a word and "$"; the word names the terminal
+  stage1_blocking: listening on ...     what must come out; "..." stands for any text, and on a
+  client$ curl -m 1 localhost:8080/     line of its own for any lines
+  client2$                              without a command: look at that terminal again
+  server$ ^C                            Ctrl-C, or ^D: end of input
+
+The next command waits until this one is over, unless its terminal is looked at, or ^C typed
+into it, later on. The ports 8080 to 8089 stand for free ones. Process numbers and dates always
+vary. Above a block:
+  <!-- check: vary -->            all numbers vary; then conditions may follow, on the list n of
+                                  them:  <!-- check: vary; n[0] > 10 * n[1] -->
+  <!-- check: status 28 -->       the last command must end so, not with 0
+  <!-- check: seconds 60 -->      it may take so long
+  <!-- not run: WHY -->           it is for reading only
+A block of the language `sh` is a script that must end with status 0.
+"""
+import os
+import re
+import shutil
+import socket
+import tempfile
+
+import terminal
+from book import ROOT, Wrong
+
+PROMPT = re.compile(r"^([a-z][a-z0-9]*|)\$(?: (.*))?$")
+PORT = re.compile(r"\b808[0-9]\b")
+NUMBER = r"\d[\d,]*(?:\.\d+)?(?:(?:us|µs|ms|s|[kKM]|KB|MB|GB)\b)?"
+UNITS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "k": 1e3, "K": 1e3, "M": 1e6,
+         "KB": 1e3, "MB": 1e6, "GB": 1e9}
+ALWAYS_VARY = [
+    (re.compile(r'(\bpid[ =:"]*)\d+'), r"\1PID"),
+    (re.compile(r"(stage\d_\w+)\[\d+\]"), r"\1[PID]"),
+    (re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT"), "DATE"),
+]
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+DEADLINE_S = 30
+
+
+# ---- What is expected ------------------------------------------------------------------------
+
+def plain(text):
+    """Text without what always varies, colours, and spaces at the ends of lines."""
+    text = COLOURS.sub("", text)
+    for pattern, instead in ALWAYS_VARY:
+        text = pattern.sub(instead, text)
+    return "\n".join(line.rstrip() for line in text.split("\n")).strip("\n")
+
+
+def pattern_of_line(line, vary):
+    """A regular expression for one line; its groups are the numbers that vary."""
+    parts = re.split(rf"(\.\.\.|{NUMBER})" if vary else r"(\.\.\.)", line)
+    out = ""
+    for i, part in enumerate(parts):
+        if i % 2 == 0:
+            out += r"\s+".join(re.escape(word) for word in re.split(r"\s+", part))
+        elif part == "...":
+            out += ".*?"
+        else:
+            out += rf"({NUMBER})"
+    return out
+
+
+def pattern_of(lines, vary):
+    """A regular expression for the output; a line "..." is any number of lines."""
+    out, text = "", plain("\n".join(lines))
+    for line in text.split("\n") if text else []:
+        out += r"(?:.*\n)*?" if line.strip() == "..." else pattern_of_line(line, vary) + r"\s*\n"
+    return out
+
+
+def number(text):
+    unit = re.search(r"[a-zA-Zµ]*$", text)[0]
+    return float(text[:len(text) - len(unit)].replace(",", "")) * UNITS.get(unit, 1)
+
+
+class Step:
+    """One prompt with its command and what must come out."""
+
+    def __init__(self, name, command, line, rules):
+        self.terminal, self.command, self.line, self.rules = name, command, line, rules
+        self.expected = []
+        self.runs_on = False  # its terminal is looked at again before its next command
+        self.last = False     # of its block: what the block says of a status holds for it
+
+    def matches(self, output, whole):
+        """The match of the output, or of its beginning; None if it is another."""
+        text = plain(output)
+        text = text + "\n" if text else ""
+        pattern = re.compile(pattern_of(self.expected, self.rules["vary"]))
+        return pattern.fullmatch(text) if whole else pattern.match(text)
+
+    def conditions(self, match, block_numbers):
+        block_numbers.extend(number(group) for group in match.groups() if group)
+
+
+def rules_of(block):
+    rules = {"vary": False, "conditions": [], "status": 0, "seconds": DEADLINE_S, "skip": False}
+    for name, rest in block.directives:
+        if name == "not":
+            rules["skip"] = True
+        if name != "check":
+            continue
+        for word in (part.strip() for part in rest.split(";")):
+            key, _, argument = word.partition(" ")
+            if word == "vary":
+                rules["vary"] = True
+            elif key in ("status", "seconds"):
+                rules[key] = int(argument)
+            else:
+                rules["conditions"].append(word)
+    return rules
+
+
+def steps_of(block):
+    """The steps of a console block."""
+    rules, steps = rules_of(block), []
+    for i, line in enumerate(block.lines):
+        match = PROMPT.match(line)
+        if match:
+            steps.append(Step(match[1], (match[2] or "").strip(), block.start + 2 + i, rules))
+        elif steps and steps[-1].command.endswith("\\"):
+            steps[-1].command = steps[-1].command[:-1] + line.strip()
+        elif steps:
+            steps[-1].expected.append(line)
+        elif line.strip():
+            raise Wrong(f"line {block.start + 2 + i}: a console block begins with a prompt")
+    if steps:
+        steps[-1].last = True
+    return steps
+
+
+def is_look(step):
+    return step.command in ("", "^C", "^D")
+
+
+def find_those_that_run_on(steps):
+    later = {}
+    for step in reversed(steps):
+        step.runs_on = step.terminal in later and is_look(later[step.terminal])
+        later[step.terminal] = step
+
+
+# ---- A chapter -------------------------------------------------------------------------------
+
+class Ports:
+    """Free ports for those that a chapter names."""
+
+    def __init__(self):
+        self.free, self.named = {}, {}
+
+    def of(self, name):
+        if name not in self.free:
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("127.0.0.1", 0))
+                port = str(probe.getsockname()[1])
+            self.free[name], self.named[port] = port, name
+        return self.free[name]
+
+    def to_free(self, text):
+        return PORT.sub(lambda match: self.of(match[0]), text)
+
+    def to_named(self, text):
+        return re.sub(r"\d+", lambda match: self.named.get(match[0], match[0]), text)
+
+
+class Chapter:
+    """The terminals of one document while its commands run."""
+
+    def __init__(self, say):
+        self.say, self.count, self.skipped = say, 0, 0
+        self.folder = tempfile.mkdtemp(prefix="docs.")
+        keep = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TIME_SCALE")
+        self.mark = f"XDG_RUNTIME_DIR={self.folder}"
+        self.environment = {key: os.environ[key] for key in keep if key in os.environ}
+        self.environment.update(LC_ALL="C.UTF-8", TERM="xterm", XDG_RUNTIME_DIR=self.folder)
+        # As an unprivileged user's PATH on Debian lacks ss(8) and nstat(8).
+        self.environment["PATH"] += ":/usr/sbin:/sbin"
+        self.ports, self.terminals, self.numbers = Ports(), {}, []
+
+    def run(self, blocks):
+        """All sessions and scripts; raises Wrong at the first that is not as shown."""
+        sessions = []
+        for block in blocks:
+            if block.language == "console" or block.language == "sh":
+                if rules_of(block)["skip"]:
+                    self.skipped += 1
+                else:
+                    sessions.append(steps_of(block) if block.language == "console"
+                                    else [self.script(block)])
+        find_those_that_run_on([step for steps in sessions for step in steps])
+        for steps in sessions:
+            self.numbers = []
+            for step in steps:
+                self.run_step(step)
+                self.count += 1
+            self.hold(steps[-1])
+        self.nothing_left()
+
+    @staticmethod
+    def script(block):
+        step = Step("sh", "set -e\n" + block.text, block.start + 2, rules_of(block))
+        step.expected, step.last = ["..."], True
+        return step
+
+    def run_step(self, step):
+        term = self.terminals.setdefault(
+            step.terminal, terminal.Terminal(self.environment, ROOT))
+        self.say(f"line {step.line}: {step.terminal}$ {step.command}")
+        if step.command == "":
+            term.output = term.output[getattr(term, "seen", 0):]
+        elif is_look(step):
+            if term.pid is None:
+                raise Wrong(self.tell(step, term, "had ended before"))
+            term.output = ""
+            term.type(b"\x03" if step.command == "^C" else b"\x04")
+        elif term.pid is not None:
+            raise Wrong(self.tell(step, term, "cannot be typed: another command runs there"))
+        else:
+            term.start(self.ports.to_free(step.command))
+        if step.runs_on:
+            self.goes_on(step, term)
+        else:
+            self.ends(step, term)
+
+    def goes_on(self, step, term):
+        """What is shown has come out, and the command waits."""
+        shown = lambda output: step.matches(self.ports.to_named(output), False)  # noqa: E731
+        if not term.until(shown, step.rules["seconds"]):
+            raise Wrong(self.tell(step, term, "printed something else, or ended"
+                                  if term.pid is None else "did not print what is shown"))
+        term.seen = len(term.output)
+        step.conditions(shown(term.output), self.numbers)
+
+    def ends(self, step, term):
+        """The command is over, and what is shown is all that came out."""
+        if not term.wait(step.rules["seconds"]):
+            raise Wrong(self.tell(step, term, f"is not over after {step.rules['seconds']} s"))
+        match = step.matches(self.ports.to_named(term.output), True)
+        if not match:
+            raise Wrong(self.tell(step, term, "printed something else"))
+        status = step.rules["status"] if step.last else 0
+        if term.status != status and step.command not in ("^C", "^D"):
+            raise Wrong(self.tell(step, term, f"ended with status {term.status}"))
+        step.conditions(match, self.numbers)
+
+    def hold(self, step):
+        for condition in step.rules["conditions"]:
+            try:
+                holds = eval(condition, {"__builtins__": {}}, {"n": self.numbers})
+            except (SyntaxError, IndexError, NameError, TypeError, ZeroDivisionError) as error:
+                raise Wrong(f"line {step.line}: condition '{condition}': {error}; "
+                            f"n = {self.numbers}") from None
+            if not holds:
+                raise Wrong(f"line {step.line}: '{condition}' does not hold; n = {self.numbers}")
+
+    def tell(self, step, term, what):
+        output = plain(self.ports.to_named(term.output))
+        return (f"line {step.line}: {step.terminal}$ {step.command}\n  {what}.\n"
+                "--- shown\n" + plain("\n".join(step.expected)) + "\n--- came out\n" + output)
+
+    def nothing_left(self):
+        for name, term in self.terminals.items():
+            if term.pid is not None:
+                raise Wrong(f"the chapter leaves a command running in terminal {name}")
+        left = terminal.marked_pids(self.mark)
+        if left:
+            raise Wrong(f"the chapter leaves {len(left)} processes behind")
+
+    def end(self):
+        """End what is left, which is nothing if all went well."""
+        for term in self.terminals.values():
+            term.kill()
+        for pid in terminal.marked_pids(self.mark):
+            try:
+                os.kill(pid, 9)
+            except ProcessLookupError:
+                pass
+        shutil.rmtree(self.folder, ignore_errors=True)

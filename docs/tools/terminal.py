@@ -1,0 +1,146 @@
+"""terminal.py - terminals that a chapter's commands are typed into.
+
+Each is a pseudo-terminal of 80 columns in which one command runs at a time, pty(7): what comes
+out is what a reader sees. Does not: know what should come out.
+"""
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import termios
+import time
+
+SCALE = float(os.environ.get("TIME_SCALE", "1"))
+
+
+class Terminal:
+    """One command after another, each by a shell of its own."""
+
+    def __init__(self, environment, folder):
+        self.environment, self.folder = environment, folder
+        self.pid = self.fd = None
+        self.output = ""
+        self.status = None
+
+    def start(self, command):
+        """Type a command, and do not wait."""
+        assert self.pid is None
+        self.output, self.status = "", None
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            try:
+                self.become(command)
+            finally:
+                os._exit(127)
+
+    def become(self, command):
+        """In the child: the shell, in a terminal that does not print what is typed."""
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        modes = termios.tcgetattr(0)
+        modes[1] &= ~termios.ONLCR
+        modes[3] &= ~(termios.ECHO | termios.ECHOCTL)
+        termios.tcsetattr(0, termios.TCSANOW, modes)
+        os.chdir(self.folder)
+        os.execve("/bin/bash", ["bash", "-c", command], self.environment)
+
+    def read(self, seconds):
+        """What came out until now, waiting a moment for more; false when the command is over."""
+        ready, _, _ = select.select([self.fd], [], [], seconds)
+        if ready:
+            try:
+                data = os.read(self.fd, 65536)
+            except OSError:  # EIO: nobody has the other side open
+                data = b""
+            if not data:
+                self.reap()
+                return False
+            self.output += data.decode("utf-8", "replace").replace("\r\n", "\n")
+        elif self.ended():
+            while self.fd is not None and select.select([self.fd], [], [], 0)[0]:
+                if not self.read(0):
+                    return False
+            self.reap()
+            return False
+        return True
+
+    def ended(self):
+        """Whether the shell is over; what it left behind may hold the terminal still."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def reap(self):
+        if self.pid is None:
+            return
+        self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        os.close(self.fd)
+        self.pid = self.fd = None
+
+    def wait(self, seconds):
+        """Until the command is over; false if it is not."""
+        end = time.monotonic() + seconds * SCALE
+        while self.pid is not None and time.monotonic() < end:
+            self.read(0.05)
+        return self.pid is None
+
+    def until(self, satisfied, seconds):
+        """Until satisfied(output), and all of its processes sleep; false if the time is over or
+        the command is."""
+        end = time.monotonic() + seconds * SCALE
+        asleep = 0
+        while time.monotonic() < end:
+            if not self.read(0.02):
+                return satisfied(self.output)
+            asleep = asleep + 1 if satisfied(self.output) and self.sleeping() else 0
+            if asleep >= 3:
+                return True
+        return False
+
+    def sleeping(self):
+        return all(state == "S" for state in session_states(self.pid))
+
+    def type(self, character):
+        os.write(self.fd, character)
+
+    def kill(self):
+        """End whatever is left; for chapters that failed."""
+        if self.pid is not None:
+            for pid in session_pids(self.pid):
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            self.reap()
+
+
+def processes():
+    """(pid, state, session) of all, proc_pid_stat(5)."""
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
+                    fields = file.read().rpartition(")")[2].split()
+            except OSError:
+                continue
+            yield int(name), fields[0], int(fields[3])
+
+
+def session_pids(session):
+    return [pid for pid, _, sid in processes() if sid == session]
+
+
+def session_states(session):
+    return [state for _, state, sid in processes() if sid == session]
+
+
+def marked_pids(mark):
+    """Processes that inherited the environment variable `mark` (NAME=VALUE), daemons too."""
+    found = []
+    for pid, state, _ in processes():
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                if state != "Z" and mark.encode() in file.read().split(b"\0"):
+                    found.append(pid)
+        except OSError:
+            pass
+    return found
