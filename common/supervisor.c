@@ -547,12 +547,13 @@ int supervise(const struct options *options, pid_t (*spawn)(int slot))
 
 /* --- in the worker ------------------------------------------------------------------ */
 
+/* [supervisor.worker-begin] */
 void worker_begin(int slot)
 {
     pidfile_forget();
     daemon_become(opt->user, false);
-    if (prctl(PR_SET_PDEATHSIG, SIGTERM) ==
-        -1) /* after daemon_become(), which clears it */
+    /* After daemon_become(), which clears it. */
+    if (prctl(PR_SET_PDEATHSIG, SIGTERM) == -1)
         die(EXIT_SYSTEM, "prctl(PR_SET_PDEATHSIG): %s", strerror(errno));
     if (getppid() != master) /* it died before prctl(2): no signal will come */
         exit(EXIT_SUCCESS);

@@ -22,13 +22,12 @@ void supervise_signals(void);
  * spawn: forks; the child calls worker_begin(), worker_ready() and works, and exits; the
  * parent gets its pid, or -1.
  *
- * SIGTERM, SIGINT  stop: requests in flight finish, within opt->stop_timeout_ms; SIGKILL
- * for
- *                  who has not ended a second later. Again: SIGKILL at once.
+ * SIGTERM, SIGINT  stop: requests in flight finish, within opt->stop_timeout_ms; who has
+ *                  not ended a second later gets SIGKILL. Again: SIGKILL at once.
  * SIGQUIT          stop without a bound; idle clients are closed at once.
  * SIGUSR1, SIGHUP  reload: check the program file, become it, replace the workers. With
- * value
- *                  1 (sigqueue(3)) the old ones may take as long as their clients like.
+ *                  value 1 (sigqueue(3)) the old ones may take as long as their clients
+ *                  like.
  * SIGUSR2          open the log file anew.
  * Sources: waitpid(2), sigtimedwait(2). */
 int supervise(const struct options *options, pid_t (*spawn)(int slot));

@@ -8,6 +8,8 @@ A block of the language `console` is a session, in as many terminals as there ar
   client2$                              without a command: look at that terminal again
   server$ ^C                            Ctrl-C, or ^D: end of input
 
+A command may go on in lines that begin with "> ", as in a shell.
+
 The next command waits until this one is over, unless its terminal is looked at, or ^C typed
 into it, later on. The ports 8080 to 8089 stand for free ones. Process numbers and dates always
 vary. Above a block:
@@ -38,6 +40,7 @@ ALWAYS_VARY = [
     (re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT"), "DATE"),
 ]
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+KEYS = {"^C": b"\x03", "^D": b"\x04"}
 DEADLINE_S = 30
 
 
@@ -87,15 +90,8 @@ class Step:
         self.runs_on = False  # its terminal is looked at again before its next command
         self.last = False     # of its block: what the block says of a status holds for it
 
-    def matches(self, output, whole):
-        """The match of the output, or of its beginning; None if it is another."""
-        text = plain(output)
-        text = text + "\n" if text else ""
-        pattern = re.compile(pattern_of(self.expected, self.rules["vary"]))
-        return pattern.fullmatch(text) if whole else pattern.match(text)
-
-    def conditions(self, match, block_numbers):
-        block_numbers.extend(number(group) for group in match.groups() if group)
+    def pattern(self):
+        return pattern_of(self.expected, self.rules["vary"])
 
 
 def rules_of(block):
@@ -123,8 +119,8 @@ def steps_of(block):
         match = PROMPT.match(line)
         if match:
             steps.append(Step(match[1], (match[2] or "").strip(), block.start + 2 + i, rules))
-        elif steps and steps[-1].command.endswith("\\"):
-            steps[-1].command = steps[-1].command[:-1] + line.strip()
+        elif steps and line.startswith("> ") and not steps[-1].expected:
+            steps[-1].command += "\n" + line[2:]
         elif steps:
             steps[-1].expected.append(line)
         elif line.strip():
@@ -135,7 +131,7 @@ def steps_of(block):
 
 
 def is_look(step):
-    return step.command in ("", "^C", "^D")
+    return step.command == "" or step.command in KEYS
 
 
 def find_those_that_run_on(steps):
@@ -182,6 +178,7 @@ class Chapter:
         # As an unprivileged user's PATH on Debian lacks ss(8) and nstat(8).
         self.environment["PATH"] += ":/usr/sbin:/sbin"
         self.ports, self.terminals, self.numbers = Ports(), {}, []
+        self.shown = {}  # by terminal: the pattern of all that its command is shown to print
 
     def run(self, blocks):
         """All sessions and scripts; raises Wrong at the first that is not as shown."""
@@ -212,42 +209,45 @@ class Chapter:
         term = self.terminals.setdefault(
             step.terminal, terminal.Terminal(self.environment, ROOT))
         self.say(f"line {step.line}: {step.terminal}$ {step.command}")
-        if step.command == "":
-            term.output = term.output[getattr(term, "seen", 0):]
-        elif is_look(step):
+        if step.command in KEYS:
             if term.pid is None:
                 raise Wrong(self.tell(step, term, "had ended before"))
-            term.output = ""
-            term.type(b"\x03" if step.command == "^C" else b"\x04")
-        elif term.pid is not None:
-            raise Wrong(self.tell(step, term, "cannot be typed: another command runs there"))
-        else:
+            term.type(KEYS[step.command])
+        elif step.command:
+            if term.pid is not None:
+                raise Wrong(self.tell(step, term, "cannot be typed: another command runs there"))
             term.start(self.ports.to_free(step.command))
-        if step.runs_on:
-            self.goes_on(step, term)
-        else:
-            self.ends(step, term)
+            self.shown[step.terminal] = ""
+        before = self.shown[step.terminal]
+        self.shown[step.terminal] = before + step.pattern()
+        match = (self.goes_on if step.runs_on else self.ends)(step, term)
+        self.numbers += [number(group) for group in match.groups()[re.compile(before).groups:]]
+
+    def compare(self, step, term, whole):
+        """The match of what came out since the command was typed, or of its beginning."""
+        text = plain(self.ports.to_named(term.output))
+        text = text + "\n" if text else ""
+        pattern = re.compile(self.shown[step.terminal])
+        return pattern.fullmatch(text) if whole else pattern.match(text)
 
     def goes_on(self, step, term):
         """What is shown has come out, and the command waits."""
-        shown = lambda output: step.matches(self.ports.to_named(output), False)  # noqa: E731
-        if not term.until(shown, step.rules["seconds"]):
+        if not term.until(lambda: self.compare(step, term, False), step.rules["seconds"]):
             raise Wrong(self.tell(step, term, "printed something else, or ended"
                                   if term.pid is None else "did not print what is shown"))
-        term.seen = len(term.output)
-        step.conditions(shown(term.output), self.numbers)
+        return self.compare(step, term, False)
 
     def ends(self, step, term):
         """The command is over, and what is shown is all that came out."""
         if not term.wait(step.rules["seconds"]):
             raise Wrong(self.tell(step, term, f"is not over after {step.rules['seconds']} s"))
-        match = step.matches(self.ports.to_named(term.output), True)
+        match = self.compare(step, term, True)
         if not match:
             raise Wrong(self.tell(step, term, "printed something else"))
         status = step.rules["status"] if step.last else 0
-        if term.status != status and step.command not in ("^C", "^D"):
+        if term.status != status and step.command not in KEYS:
             raise Wrong(self.tell(step, term, f"ended with status {term.status}"))
-        step.conditions(match, self.numbers)
+        return match
 
     def hold(self, step):
         for condition in step.rules["conditions"]:

@@ -72,7 +72,8 @@ class Terminal:
     def reap(self):
         if self.pid is None:
             return
-        self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        self.status = status if status >= 0 else 128 - status  # as a shell tells it
         os.close(self.fd)
         self.pid = self.fd = None
 
@@ -84,17 +85,18 @@ class Terminal:
         return self.pid is None
 
     def until(self, satisfied, seconds):
-        """Until satisfied(output), and all of its processes sleep; false if the time is over or
-        the command is."""
+        """Until satisfied(), and all of its processes sleep or have had half a second more to
+        go on; false if the time is over. What the command prints at its end counts, too."""
         end = time.monotonic() + seconds * SCALE
-        asleep = 0
-        while time.monotonic() < end:
+        good = asleep = 0
+        while asleep < 3 and good < 25:
             if not self.read(0.02):
-                return satisfied(self.output)
-            asleep = asleep + 1 if satisfied(self.output) and self.sleeping() else 0
-            if asleep >= 3:
-                return True
-        return False
+                return satisfied()
+            if time.monotonic() > end:
+                return False
+            good = good + 1 if satisfied() else 0
+            asleep = asleep + 1 if good and self.sleeping() else 0
+        return True
 
     def sleeping(self):
         return all(state == "S" for state in session_states(self.pid))
