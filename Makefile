@@ -42,7 +42,7 @@ BENCH_SRC := $(wildcard bench/*.c bench/peers/*.c)
 C_SRC := $(COMMON_SRC) $(STAGE_SRC) $(wildcard tests/*.c) $(BENCH_SRC)
 C_HDR := $(wildcard */*.h */*/*.h)
 SH_SRC := $(wildcard */*.sh .ci/run)
-PY_SRC := $(wildcard */*.py)
+PY_SRC := $(wildcard */*.py docs/tools/*.py)
 
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 BIN := $(STAGES:%=$(B)/%)
@@ -136,11 +136,13 @@ help: ## print this
 ## ONLY experiments of make bench: make bench ONLY=idle-herd
 ## STAGES servers of make bench: make bench STAGES=stage3_select
 ## SAVE a folder to keep the report in: make bench SAVE=docs/results
+## CHAPTER of make predict: make predict CHAPTER=3
+## DOC one document: make docs-check DOC=docs/3-select.md
 ## PREFIX where to install: make install PREFIX=$HOME/.local
 ## DESTDIR put before PREFIX, for makers of packages
 
 setup: ## install all that the targets here need
-	@common/setup.sh build test valgrind lint fuzz
+	@common/setup.sh build test valgrind lint fuzz bench docs
 
 # What needs set-up gets it first, and then a make of its own: this one has asked pkg-config
 # before there was any. It works in parallel unless the user said how.
@@ -175,8 +177,8 @@ test: ## set up, build, run all tests
 	@$(MAKE) --no-print-directory $(PARALLEL) programs
 	@$(MAKE) --no-print-directory run-tests
 
-# Everything that `make test` needs, and no run of it.
-programs: all $(TESTS) $(COUNTER) $(BENCH)
+programs: all $(TESTS) $(COUNTER) $(BENCH) ## build all that the tests and the tutorial use
+	@:
 
 # Black-box tests drive servers from outside: the servers go under valgrind, not the tests.
 BLACK_BOX := $(patsubst tests/%.c,%,$(shell grep -l '"harness.h"' $(UNIT_SRC) /dev/null))
@@ -196,7 +198,8 @@ endif
 
 # The black-box tests first: they take longest, and two programs run at a time. What a request
 # costs is counted for the servers as they are, neither sanitized nor under valgrind.
-PLAIN_TESTS := "python3 tests/counts.py $(B)" "python3 tests/test_bench.py" tests/bench_smoke.sh
+PLAIN_TESTS := "python3 tests/counts.py $(B)" "python3 tests/test_bench.py" tests/bench_smoke.sh \
+  "python3 tests/test_docs.py" "python3 docs/tools/check.py --static"
 run-tests:
 	@tests/run.sh $(BLACK_BOX:%=$(B)/tests/%) \
 	  $(filter-out $(BLACK_BOX:%=$(B)/tests/%),$(TESTS)) \
@@ -270,6 +273,30 @@ run-fuzz-%: build/fuzz/fuzz_%
 	  END { sub(/.* cov: /, "", line); split(line, w, " "); \
 	        printf "fuzz_$*: %d executions, %d edges covered, nothing found\n", runs, w[1] }' \
 	  build/fuzz/$*.log
+
+# ---- Documents ----------------------------------------------------------------------------
+
+.PHONY: docs pictures docs-check docs-update predict
+
+docs: ## make a site of the tutorial: build/docs/index.html
+	@common/setup.sh docs
+	@python3 docs/tools/website.py
+
+pictures: ## draw docs/pictures/ anew
+	@python3 docs/tools/pictures.py
+
+docs-check: ## run every command of docs/, and compare excerpts, figures, links
+	@common/setup.sh build test bench docs
+	@$(MAKE) --no-print-directory $(PARALLEL) programs
+	@python3 docs/tools/check.py $(DOC)
+
+docs-update: ## pull excerpts and figures into docs/ anew
+	@python3 docs/tools/check.py --update $(DOC)
+
+predict: ## ask what the chapters ask, measure, score: make predict CHAPTER=3
+	@common/setup.sh build test bench
+	@$(MAKE) --no-print-directory $(PARALLEL) all $(BENCH)
+	@python3 docs/tools/predict.py --build $(B) $(if $(CHAPTER),--chapter $(CHAPTER))
 
 # ---- Style --------------------------------------------------------------------------------
 

@@ -96,6 +96,7 @@ static void set(int fd, int level, int name)
         die(EXIT_SYSTEM, "setsockopt(%d, %d): %s", level, name, strerror(errno));
 }
 
+/* [net.socket] */
 static int socket_bound(struct options *opt, int flags, bool reuseport)
 {
     union address address;
@@ -162,6 +163,7 @@ static void remember(const int listeners[], int n)
     made_count = n;
 }
 
+/* [net.listen] */
 int net_listen(struct options *opt, int flags)
 {
     int fd;

@@ -3,7 +3,7 @@
 # Does not: build anything, touch versions that are there already, talk to the network when
 # nothing is missing.
 #
-# usage: common/setup.sh GROUP...     (build test valgrind lint fuzz bench)
+# usage: common/setup.sh GROUP...     (build test valgrind lint fuzz bench docs)
 #
 # As root, or with sudo that asks for no password, it installs the distribution's packages.
 # Otherwise it prints the command that does and stops with status 1.
@@ -45,6 +45,11 @@ bench     command  gnuplot               gnuplot-nox
 bench     command  nginx                 nginx
 bench     command  python3               python3
 bench     command  strace                strace
+docs      command  pandoc                pandoc
+docs      command  python3               python3
+docs      command  nc                    netcat-openbsd
+docs      command  ss                    iproute2
+docs      command  nstat                 iproute2
 END
 }
 

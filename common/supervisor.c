@@ -89,6 +89,7 @@ static void start(int slot, pid_t (*spawn)(int slot))
     }
 }
 
+/* [supervisor.next-start] */
 /* When may the slot's next worker start? A program that dies at start must not become a
  * loop of forks; but the pause stays under a second, since a crash is no reason to be
  * away. */
@@ -180,6 +181,7 @@ static void check_done(int status)
     reload_failed(why);
 }
 
+/* [supervisor.reap] */
 /* Collect every dead child: one SIGCHLD may stand for several. */
 static void reap(bool stopping_all)
 {
@@ -535,6 +537,7 @@ int supervise(const struct options *options, pid_t (*spawn)(int slot))
     adopt();
     if (opt->watch)
         watch_program();
+    /* [supervisor.loop] */
     do {
         int64_t next = do_due(spawn);
 

@@ -18,7 +18,10 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 SOURCES = ("common/*.[ch]", "stage*/*.[ch]", "bench/*.[ch]", "bench/peers/*.c", "tests/*.[ch]")
 ANCHOR = re.compile(r"^\s*/\* \[([\w.-]+)\] \*/$")
 DIRECTIVE = re.compile(r"^<!-- (\w[\w-]*)\b:?\s*(.*?) -->$")
-MEASURED = re.compile(r'\[([^\]]*)\]\((results/index\.html#[\w-]+) "([^"]*)"\)')
+KNOWN = {"excerpt": True, "diff": True, "check": True, "not": True,  # above a fenced block
+         "table": False, "ask": False}                              # above a table or a list
+MEASURED = re.compile(r'\[([^\]]*)\]\(((?:docs/)?results/index\.html#[\w-]+) "([^"]*)"\)')
+MEASURED_BROKEN = re.compile(r'results/index\.html#[\w-]+\s*\n\s*"[^"]*')
 
 
 class Wrong(Exception):
@@ -97,9 +100,12 @@ def stage_diff(words):
 class Block:
     """A fenced block and the directives just above it; for a table or a list, its lines."""
 
-    def __init__(self, language, start, directives):
+    def __init__(self, language, start, directives, fenced):
         self.language, self.start, self.directives = language, start, directives
         self.lines = []
+        for name, _ in directives:
+            if KNOWN[name] != fenced:
+                raise Wrong(f"line {start + 1}: '{name}' stands above the wrong kind of block")
 
     @property
     def text(self):
@@ -117,17 +123,17 @@ def blocks(text):
                 found[-1].lines.append(line)
         elif line.startswith("```"):
             fence, plain = line, None
-            found.append(Block(line[3:].strip(), number, directives))
+            found.append(Block(line[3:].strip(), number, directives, True))
             directives = []
-        elif DIRECTIVE.match(line):
-            directives = directives + [DIRECTIVE.match(line).groups()]
-            plain = None
+        elif line.startswith("<!--"):
+            match = DIRECTIVE.match(line)
+            if not match or match[1] not in KNOWN:
+                raise Wrong(f"line {number + 1}: no directive: {line}")
+            directives, plain = directives + [match.groups()], None
         elif not line.strip():
             plain = None
-            if directives and found and found[-1].directives is directives:
-                directives = []
         elif directives and plain is None:
-            plain = Block("", number - 1, directives)
+            plain = Block("", number - 1, directives, False)
             plain.lines.append(line)
             found.append(plain)
             directives = []
@@ -135,6 +141,8 @@ def blocks(text):
             plain.lines.append(line)
     if fence:
         raise Wrong(f"line {found[-1].start + 1}: the block has no end")
+    if directives:
+        raise Wrong(f"below '{directives[0][0]} {directives[0][1]}' stands nothing")
     return found
 
 
@@ -148,6 +156,8 @@ def pulled(block, known, run):
         if name == "diff":
             return stage_diff(rest.split())
         if name == "table":
+            if not all(line.startswith("|") for line in block.lines):
+                raise Wrong("below it stands no table")
             return saved.table(run, rest)
     return None
 
@@ -169,4 +179,6 @@ def update(text, known, run):
             return f'[{saved.say(run, match[3], match[1])}]({match[2]} "{match[3]}")'
         except saved.Unknown as error:
             raise Wrong(f"{match[0]}: {error}") from None
+    for match in MEASURED_BROKEN.finditer(text):
+        raise Wrong(f"{match[0]!r}: a measured number and its selector stand on one line")
     return MEASURED.sub(measured, "\n".join(lines))

@@ -24,7 +24,7 @@ import saved  # noqa: E402
 import session  # noqa: E402
 
 SAVED_RUN = os.path.join(book.ROOT, "docs", "results", "results.json")
-LINK = re.compile(r'(!?)\[[^\]]*\]\(([^)\s]+)(?: "[^"]*")?\)')
+LINK = re.compile(r'(!?)\[[^\]]*\]\(([^)\s]+)(?:\s+"[^"]*")?\)')
 
 
 # ---- Links -----------------------------------------------------------------------------------
@@ -35,9 +35,12 @@ def heading_id(title):
     return re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-")
 
 
+def without_blocks(text):
+    return re.sub(r"^```.*?^```$", "", text, flags=re.S | re.M)
+
+
 def without_code(text):
-    text = re.sub(r"^```.*?^```$", "", text, flags=re.S | re.M)
-    return re.sub(r"`[^`\n]*`", "", text)
+    return re.sub(r"`[^`\n]*`", "", without_blocks(text))
 
 
 class Ids(html.parser.HTMLParser):
@@ -55,7 +58,7 @@ def ids_of(path):
         ids = Ids()
         ids.feed(text)
         return ids.found
-    return {heading_id(match[1]) for match in re.finditer(r"^#+ (.*)$", without_code(text), re.M)}
+    return {heading_id(match[1]) for match in re.finditer(r"^#+ (.*)$", without_blocks(text), re.M)}
 
 
 def dead_links(path, text):

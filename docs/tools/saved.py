@@ -9,7 +9,7 @@ It must fit exactly one row; headline is an experiment here, too. Does not: meas
 import json
 import re
 
-NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
+NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 
 
 class Unknown(Exception):
@@ -59,7 +59,11 @@ def value(run, selector):
         raise Unknown(f"'{left}' fits {len(rows)} rows")
     found = field_of(rows[0], words[-1])
     if slash:
-        found /= float(right) if re.fullmatch(r"[\d.]+", right) else value(run, right)
+        divisor = float(right) if re.fullmatch(r"[\d.]+", right) else value(run, right)
+        try:
+            found /= divisor
+        except (TypeError, ZeroDivisionError) as error:
+            raise Unknown(f"'{selector}': {error}") from None
     return found
 
 
@@ -80,6 +84,8 @@ def say(run, selector, text):
     found = value(run, selector)
     if isinstance(found, str):
         return found
+    if not isinstance(found, (int, float)):
+        raise Unknown(f"'{selector}' is no number")
     sample = NUMBER.search(text)
     if not sample:
         raise Unknown(f"'{text}' has no number")

@@ -21,17 +21,20 @@ vary. Above a block:
 A block of the language `sh` is a script that must end with status 0.
 """
 import os
+import random
 import re
 import shutil
 import socket
 import tempfile
+import time
 
 import terminal
 from book import ROOT, Wrong
 
 PROMPT = re.compile(r"^([a-z][a-z0-9]*|)\$(?: (.*))?$")
 PORT = re.compile(r"\b808[0-9]\b")
-NUMBER = r"\d[\d,]*(?:\.\d+)?(?:(?:us|µs|ms|s|[kKM]|KB|MB|GB)\b)?"
+NUMBER = r"\d+(?:,\d{3}(?!\d))*(?:\.\d+)?(?:(?:us|µs|ms|s|[kKM]|KB|MB|GB)\b)?"
+SPACE = r"[^\S\n]+"
 UNITS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "k": 1e3, "K": 1e3, "M": 1e6,
          "KB": 1e3, "MB": 1e6, "GB": 1e9}
 ALWAYS_VARY = [
@@ -42,6 +45,7 @@ ALWAYS_VARY = [
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 KEYS = {"^C": b"\x03", "^D": b"\x04"}
 DEADLINE_S = 30
+END_S = 2  # that a process may take to end after what ended it
 
 
 # ---- What is expected ------------------------------------------------------------------------
@@ -56,11 +60,11 @@ def plain(text):
 
 def pattern_of_line(line, vary):
     """A regular expression for one line; its groups are the numbers that vary."""
-    parts = re.split(rf"(\.\.\.|{NUMBER})" if vary else r"(\.\.\.)", line)
-    out = ""
+    parts = re.split(rf"(\.\.\.|{NUMBER})" if vary else r"(\.\.\.)", line.lstrip())
+    out = r"[^\S\n]*" if line[:1].isspace() else ""  # a column may be as wide as its numbers
     for i, part in enumerate(parts):
         if i % 2 == 0:
-            out += r"\s+".join(re.escape(word) for word in re.split(r"\s+", part))
+            out += SPACE.join(re.escape(word) for word in re.split(r"\s+", part))
         elif part == "...":
             out += ".*?"
         else:
@@ -72,7 +76,7 @@ def pattern_of(lines, vary):
     """A regular expression for the output; a line "..." is any number of lines."""
     out, text = "", plain("\n".join(lines))
     for line in text.split("\n") if text else []:
-        out += r"(?:.*\n)*?" if line.strip() == "..." else pattern_of_line(line, vary) + r"\s*\n"
+        out += r"(?:.*\n)*?" if line.strip() == "..." else pattern_of_line(line, vary) + r"\n"
     return out
 
 
@@ -105,7 +109,7 @@ def rules_of(block):
             key, _, argument = word.partition(" ")
             if word == "vary":
                 rules["vary"] = True
-            elif key in ("status", "seconds"):
+            elif key in ("status", "seconds") and argument.isdigit():
                 rules[key] = int(argument)
             else:
                 rules["conditions"].append(word)
@@ -125,8 +129,9 @@ def steps_of(block):
             steps[-1].expected.append(line)
         elif line.strip():
             raise Wrong(f"line {block.start + 2 + i}: a console block begins with a prompt")
-    if steps:
-        steps[-1].last = True
+    if not steps:
+        raise Wrong(f"line {block.start + 1}: a console block without a prompt")
+    steps[-1].last = True
     return steps
 
 
@@ -144,18 +149,21 @@ def find_those_that_run_on(steps):
 # ---- A chapter -------------------------------------------------------------------------------
 
 class Ports:
-    """Free ports for those that a chapter names."""
+    """Free ports for those that a chapter names, below those that clients get."""
 
     def __init__(self):
         self.free, self.named = {}, {}
 
     def of(self, name):
-        if name not in self.free:
+        while name not in self.free:
+            port = random.randrange(20000, 30000)
             with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(("127.0.0.1", 0))
-                port = str(probe.getsockname()[1])
-            self.free[name], self.named[port] = port, name
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    continue
+            if str(port) not in self.named:
+                self.free[name], self.named[str(port)] = str(port), name
         return self.free[name]
 
     def to_free(self, text):
@@ -171,7 +179,8 @@ class Chapter:
     def __init__(self, say):
         self.say, self.count, self.skipped = say, 0, 0
         self.folder = tempfile.mkdtemp(prefix="docs.")
-        keep = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TIME_SCALE")
+        keep = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TIME_SCALE",
+                "TEST_RUN")
         self.mark = f"XDG_RUNTIME_DIR={self.folder}"
         self.environment = {key: os.environ[key] for key in keep if key in os.environ}
         self.environment.update(LC_ALL="C.UTF-8", TERM="xterm", XDG_RUNTIME_DIR=self.folder)
@@ -218,6 +227,8 @@ class Chapter:
                 raise Wrong(self.tell(step, term, "cannot be typed: another command runs there"))
             term.start(self.ports.to_free(step.command))
             self.shown[step.terminal] = ""
+        elif step.terminal not in self.shown:
+            raise Wrong(self.tell(step, term, "shows nothing: no command was typed there"))
         before = self.shown[step.terminal]
         self.shown[step.terminal] = before + step.pattern()
         match = (self.goes_on if step.runs_on else self.ends)(step, term)
@@ -253,7 +264,7 @@ class Chapter:
         for condition in step.rules["conditions"]:
             try:
                 holds = eval(condition, {"__builtins__": {}}, {"n": self.numbers})
-            except (SyntaxError, IndexError, NameError, TypeError, ZeroDivisionError) as error:
+            except Exception as error:  # whatever python says of what the document says
                 raise Wrong(f"line {step.line}: condition '{condition}': {error}; "
                             f"n = {self.numbers}") from None
             if not holds:
@@ -268,9 +279,16 @@ class Chapter:
         for name, term in self.terminals.items():
             if term.pid is not None:
                 raise Wrong(f"the chapter leaves a command running in terminal {name}")
-        left = terminal.marked_pids(self.mark)
+        left = self.left_after(END_S)
         if left:
             raise Wrong(f"the chapter leaves {len(left)} processes behind")
+
+    def left_after(self, seconds):
+        """Processes of the chapter that are still there then."""
+        end = time.monotonic() + seconds * terminal.SCALE
+        while (left := terminal.marked_pids(self.mark)) and time.monotonic() < end:
+            time.sleep(0.02)
+        return left
 
     def end(self):
         """End what is left, which is nothing if all went well."""
@@ -281,4 +299,5 @@ class Chapter:
                 os.kill(pid, 9)
             except ProcessLookupError:
                 pass
+        self.left_after(10)  # a killed process ends when the kernel finds time for it
         shutil.rmtree(self.folder, ignore_errors=True)

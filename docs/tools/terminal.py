@@ -3,6 +3,7 @@
 Each is a pseudo-terminal of 80 columns in which one command runs at a time, pty(7): what comes
 out is what a reader sees. Does not: know what should come out.
 """
+import codecs
 import fcntl
 import os
 import pty
@@ -28,6 +29,7 @@ class Terminal:
         """Type a command, and do not wait."""
         assert self.pid is None
         self.output, self.status = "", None
+        self.decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             try:
@@ -42,6 +44,10 @@ class Terminal:
         modes[1] &= ~termios.ONLCR
         modes[3] &= ~(termios.ECHO | termios.ECHOCTL)
         termios.tcsetattr(0, termios.TCSANOW, modes)
+        # As in a terminal, whatever this program ignores: python does SIGPIPE, what runs in a
+        # shell's background does SIGINT.
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
         os.chdir(self.folder)
         os.execve("/bin/bash", ["bash", "-c", command], self.environment)
 
@@ -56,7 +62,7 @@ class Terminal:
             if not data:
                 self.reap()
                 return False
-            self.output += data.decode("utf-8", "replace").replace("\r\n", "\n")
+            self.output += self.decode(data).replace("\r\n", "\n")
         elif self.ended():
             while self.fd is not None and select.select([self.fd], [], [], 0)[0]:
                 if not self.read(0):
