@@ -93,6 +93,32 @@ START_TEST(silent_clients_do_not_block)
 }
 END_TEST
 
+/* Replies that nobody reads fill the socket. On a blocking one the send would sleep, and
+ * its whole process with it. */
+START_TEST(clients_that_never_read_do_not_block)
+{
+    enum { STUCK = 8, REQUESTS = 300 };
+    static const char get[] = "GET /bytes?n=60000 HTTP/1.1\r\nHost: x\r\n\r\n";
+    static char requests[REQUESTS * (sizeof get - 1)];
+    struct client stuck[STUCK];
+    struct server s;
+
+    for (size_t i = 0; i < REQUESTS; i++)
+        memcpy(requests + i * (sizeof get - 1), get, sizeof get - 1);
+    server_start(&s, "");
+    for (int i = 0; i < STUCK; i++) {
+        stuck[i] = (struct client){ .fd = connect_small(&s) };
+        client_send(&stuck[i], requests, sizeof requests);
+        client_settle(&stuck[i]);
+    }
+    for (int i = 0; i < 20; i++)
+        fetch(&s, "GET", "/", &r, 200);
+    for (int i = 0; i < STUCK; i++)
+        client_reset(&stuck[i]);
+    server_stop(&s);
+}
+END_TEST
+
 /* ---- workers ---- */
 
 static void start_with_workers(struct server *s, pid_t pids[])
@@ -381,6 +407,7 @@ static void add_tests(TCase *tc)
         tcase_add_test(tc, one_silent_client_less_does_not);
     } else {
         tcase_add_test(tc, silent_clients_do_not_block);
+        tcase_add_test(tc, clients_that_never_read_do_not_block);
     }
     tcase_add_test(tc, idle_server_sleeps);
     if (mode->workers) {
