@@ -149,6 +149,7 @@ static bool output_pending(const struct conn *c)
 
 /* --- output ------------------------------------------------------------------------- */
 
+/* [conn.send] */
 /* Send what the socket takes. Returns how many bytes that were; a broken connection wants
  * to be closed. */
 static size_t send_some(struct conn *c, const char *bytes, size_t len)
@@ -355,6 +356,7 @@ static void finish(struct conn *c)
     start_clock(c, CLOCK_LINGER);
 }
 
+/* [conn.settle] */
 /* End of a turn: send, then decide what this connection waits for, and how long.
  * answered: a reply was made in this turn. */
 static void settle(struct conn *c, bool answered)

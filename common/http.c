@@ -144,6 +144,7 @@ static int hex_value(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
+/* [http.end-of-line] */
 /* Does the line end here, in CRLF? A bare CR or LF ends nothing (RFC 9112 section 2.2
  * lets a server take a bare LF; two servers that differ in that can be played off). */
 static int end_of_line(struct http_parser *p, const char *c, const char *end)
@@ -364,6 +365,7 @@ static int parse_request_line(struct http_parser *p, const char *bytes, size_t l
     return step;
 }
 
+/* [http.content-length] */
 static int content_length(struct http_parser *p, struct slice value)
 {
     if (p->flags & HAS_LENGTH)
@@ -516,6 +518,7 @@ static int parse_field(struct http_parser *p, const char **c, const char *end,
     return NEXT;
 }
 
+/* [http.framing] */
 /* Where does the body end? RFC 9112 section 6.3. Whatever leaves room for two opinions is
  * refused. */
 static int begin_body(struct http_parser *p, size_t max_body)
@@ -705,6 +708,7 @@ static int take_body(struct http_parser *p, size_t len)
     return NEXT;
 }
 
+/* [http.parse] */
 ssize_t http_parse(struct http_parser *p, char *bytes, size_t *len, size_t max_body,
                    struct request *req)
 {

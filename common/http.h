@@ -53,6 +53,7 @@ struct request {
     struct slice body;  /* chunked coding removed */
 };
 
+/* [http.parser] */
 /* Progress through one request. All zero: before its first byte. */
 struct http_parser {
     uint8_t state;

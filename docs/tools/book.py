@@ -20,7 +20,7 @@ ANCHOR = re.compile(r"^\s*/\* \[([\w.-]+)\] \*/$")
 DIRECTIVE = re.compile(r"^<!-- (\w[\w-]*)\b:?\s*(.*?) -->$")
 KNOWN = {"excerpt": True, "diff": True, "check": True, "not": True,  # above a fenced block
          "table": False, "ask": False}                              # above a table or a list
-MEASURED = re.compile(r'\[([^\]]*)\]\(((?:docs/)?results/index\.html#[\w-]+) "([^"]*)"\)')
+MEASURED = re.compile(r'\[([^\[\]\n]*)\]\(((?:docs/)?results/index\.html#[\w-]+) "([^"]*)"\)')
 MEASURED_BROKEN = re.compile(r'results/index\.html#[\w-]+\s*\n\s*"[^"]*')
 
 
