@@ -219,8 +219,16 @@ static void drip(struct client *c)
 {
     if (c->last)
         return;
+    if (c->paced == 0 && !client_may_ask()) {
+        if (c->outstanding == 0)
+            over(c);
+        else
+            client_wait_ms(c, run.opt.interval_ms);
+        return;
+    }
     if (send(c->fd, run.request + c->paced, 1, MSG_NOSIGNAL) == 1) {
         run.counts.bytes_written++;
+        run.granted += c->paced == 0;
         c->paced++;
     } else if (errno != EAGAIN) {
         client_read_out(c);

@@ -511,6 +511,7 @@ static const char *const loops[] = {
     "--behaviour pipelined --requests 60 --depth 1 --path /sleep?ms=1",
     "--behaviour short --requests 40 --path /bytes?n=300000",
     "--behaviour keep-alive --requests 40 --path /bytes?n=300000",
+    "--behaviour drip --requests 20 --interval 3",
 };
 
 /* Every request served, and not one more than was asked for. */
