@@ -139,6 +139,7 @@ def silent_figure(rows):
 
 def by_workers(ctx):
     """Stages 1 and 3 as they are, 2 and 4 with more and more workers."""
+    ctx.some_or_skip("stage1", "stage2", "stage3-select", "stage4")
     found = ctx.some(*ctx.contestants("stage1", "stage3-select"))
     for workers in ctx.p["workers"]:
         found += ctx.some(*ctx.contestants("stage2", "stage4"), workers=workers)
