@@ -133,7 +133,7 @@ help: ## print this
 ## V 1: show the commands that are run
 ## SECONDS how long to fuzz: make fuzz SECONDS=600
 ## FULL 1: the long form of make bench
-## ONLY experiments of make bench: make bench ONLY=idle-herd
+## ONLY experiments of make bench or fooled: make bench ONLY=idle-herd
 ## STAGES servers of make bench: make bench STAGES=stage3_select
 ## SAVE a folder to keep the report in: make bench SAVE=docs/results
 ## CHAPTER of make predict: make predict CHAPTER=3
@@ -170,7 +170,7 @@ clean: ## remove all that was made
 
 # ---- Tests --------------------------------------------------------------------------------
 
-.PHONY: test bench soak programs run-tests counts close-listener fuzz run-fuzz diff-1-2 diff-2-3 diff-3-4 diff-select-poll
+.PHONY: test bench bench-programs fooled soak programs run-tests counts close-listener fuzz run-fuzz diff-1-2 diff-2-3 diff-3-4 diff-select-poll
 
 test: ## set up, build, run all tests
 	@common/setup.sh build test bench $(if $(VALGRIND),valgrind) $(if $(findstring clang,$(CC)),fuzz)
@@ -210,11 +210,19 @@ counts: ## count system calls, allocations, bytes that a request costs
 	@$(MAKE) --no-print-directory $(PARALLEL) all $(COUNTER)
 	@python3 tests/counts.py $(B)
 
+bench-programs: all $(BENCH)
+	@:
+
 bench: ## set up, build, measure: build/report/index.html
 	@common/setup.sh build test bench
-	@$(MAKE) --no-print-directory $(PARALLEL) all $(BENCH)
+	@$(MAKE) --no-print-directory $(PARALLEL) bench-programs
 	@bench/run.py --build $(B) $(if $(FULL),--full) $(if $(ONLY),--only $(ONLY)) \
 	  $(if $(CHOSEN),--stages $(CHOSEN)) $(if $(SAVE),--save $(SAVE))
+
+fooled: ## seven ways to misread a benchmark; one: ONLY=nagle
+	@common/setup.sh build test bench
+	@$(MAKE) --no-print-directory $(PARALLEL) bench-programs
+	@bench/fooled.py --build $(B) $(ONLY)
 
 soak: ## the long tests of process control, some minutes
 	@common/setup.sh build test bench
@@ -295,7 +303,7 @@ docs-update: ## pull excerpts and figures into docs/ anew
 
 predict: ## ask what the chapters ask, measure, score: make predict CHAPTER=3
 	@common/setup.sh build test bench
-	@$(MAKE) --no-print-directory $(PARALLEL) all $(BENCH)
+	@$(MAKE) --no-print-directory $(PARALLEL) bench-programs
 	@python3 docs/tools/predict.py --build $(B) $(if $(CHAPTER),--chapter $(CHAPTER))
 
 # ---- Style --------------------------------------------------------------------------------
