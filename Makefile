@@ -133,9 +133,9 @@ help: ## print this
 ## V 1: show the commands that are run
 ## SECONDS how long to fuzz: make fuzz SECONDS=600
 ## FULL 1: the long form of make bench
-## ONLY experiments of make bench or fooled: make bench ONLY=idle-herd
+## ONLY one experiment of make bench or make fooled
 ## STAGES servers of make bench: make bench STAGES=stage3_select
-## SAVE a folder to keep the report in: make bench SAVE=docs/results
+## SAVE a folder for the report: make bench SAVE=docs/results
 ## CHAPTER of make predict: make predict CHAPTER=3
 ## DOC one document: make docs-check DOC=docs/3-select.md
 ## PREFIX where to install: make install PREFIX=$HOME/.local
@@ -205,7 +205,7 @@ run-tests:
 	  $(filter-out $(BLACK_BOX:%=$(B)/tests/%),$(TESTS)) \
 	  -- tests/diff.sh $(if $(SANITIZE)$(VALGRIND),,$(PLAIN_TESTS))
 
-counts: ## count system calls, allocations, bytes that a request costs
+counts: ## count system calls, allocations, bytes of a request
 	@common/setup.sh build test
 	@$(MAKE) --no-print-directory $(PARALLEL) all $(COUNTER)
 	@python3 tests/counts.py $(B)
@@ -293,7 +293,7 @@ docs: ## make a site of the tutorial: build/docs/index.html
 pictures: ## draw docs/pictures/ anew
 	@python3 docs/tools/pictures.py
 
-docs-check: ## run every command of docs/, and compare excerpts, figures, links
+docs-check: ## run every command of docs/; compare excerpts, figures
 	@common/setup.sh build test bench docs
 	@$(MAKE) --no-print-directory $(PARALLEL) programs
 	@python3 docs/tools/check.py $(DOC)
@@ -301,7 +301,7 @@ docs-check: ## run every command of docs/, and compare excerpts, figures, links
 docs-update: ## pull excerpts and figures into docs/ anew
 	@python3 docs/tools/check.py --update $(DOC)
 
-predict: ## ask what the chapters ask, measure, score: make predict CHAPTER=3
+predict: ## ask what the chapters ask, measure, score the answers
 	@common/setup.sh build test bench
 	@$(MAKE) --no-print-directory $(PARALLEL) bench-programs
 	@python3 docs/tools/predict.py --build $(B) $(if $(CHAPTER),--chapter $(CHAPTER))
