@@ -26,6 +26,7 @@ sys.path.insert(0, TOOLS)
 
 import book  # noqa: E402
 import check  # noqa: E402
+import pictures  # noqa: E402
 import predict  # noqa: E402
 import saved  # noqa: E402
 import session  # noqa: E402
@@ -127,6 +128,24 @@ class Static(Case):
             ("stage1_x/main.c", "int other;")])
         self.assertEqual(known["a.in"], [("common/a.c", "h();\ni(); /* { */")])
         self.assertEqual(known["a.end"], [("common/a.c", "")])
+
+    def test_brackets_before_a_number_are_left_alone(self):
+        text = "b[0 .. n), a[1] and " + LINK.format("2.5", "herd stage1 us")
+        self.good(text)
+        self.stale(text.replace("2.5", "9.9"), text)
+
+    def test_pictures(self):
+        report = check.Report(False)
+        shutil.copytree(pictures.FOLDER, os.path.join(self.folder, "pictures"))
+        with mock.patch.object(pictures, "FOLDER", os.path.join(self.folder, "pictures")):
+            self.quietly(check.check_pictures, report)
+            self.assertEqual(report.failures, 0)
+            self.write("pictures/sets.svg", "<svg/>")
+            self.write("pictures/sheep.svg", "<svg/>")
+            printed = self.quietly(check.check_pictures, report)[1]
+        self.assertEqual(report.failures, 2)
+        self.assertIn("sets.svg: not what is drawn", printed)
+        self.assertIn("sheep.svg: picture: no script", printed)
 
     def test_diff(self):
         found, after = self.check("<!-- diff select poll -->\n```diff\nold\n```\n", update=True)

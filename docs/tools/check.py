@@ -19,6 +19,7 @@ import re  # noqa: E402
 import time  # noqa: E402
 
 import book  # noqa: E402
+import pictures  # noqa: E402
 import predict  # noqa: E402
 import saved  # noqa: E402
 import session  # noqa: E402
@@ -125,6 +126,14 @@ def check_static(report, path, known, run, update):
         report.check(path, "question", str(error))
 
 
+def check_pictures(report):
+    report.checks += len(pictures.PICTURES)
+    for name in pictures.stale():
+        report.check(os.path.join(pictures.FOLDER, name), "not what is drawn", "make pictures")
+    for name in pictures.strange():
+        report.check(os.path.join(pictures.FOLDER, name), "picture", "no script draws it")
+
+
 def check_commands(report, path):
     began = time.monotonic()
     name = os.path.relpath(path, book.ROOT)
@@ -155,6 +164,8 @@ def main(argv):
     report = Report(options.verbose)
     for path in files:
         check_static(report, path, known, run, options.update)
+    if not options.files:
+        check_pictures(report)
     if not options.static and not options.update:
         for path in files:
             check_commands(report, path)

@@ -1,15 +1,13 @@
 #!/usr/bin/env python3
-"""pictures.py - draw the pictures of docs/pictures/.
+"""pictures.py - draw the pictures of docs/pictures/ anew.
 
-Usage: pictures.py [--check]
-  --check   change nothing; status 1 if a picture in the tree is another than is drawn now
-What they show is in picture_time.py, picture_kernel.py and picture_stages.py.
+What they show is in picture_time.py, picture_kernel.py and picture_stages.py. check.py asks
+whether those in the tree are still what is drawn.
 """
 import sys
 
 sys.dont_write_bytecode = True  # no files next to the sources
 
-import argparse  # noqa: E402
 import os  # noqa: E402
 
 import picture_kernel  # noqa: E402
@@ -28,24 +26,27 @@ def read(path):
         return ""
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--check", action="store_true", help="write nothing")
-    check = parser.parse_args().check
-    os.makedirs(FOLDER, exist_ok=True)
+def stale():
+    """The files of the pictures that are not in the tree as they are drawn, {name: svg}."""
     files = {name + ".svg": draw().svg() for name, draw in PICTURES.items()}
-    stale = [name for name, svg in files.items() if read(os.path.join(FOLDER, name)) != svg]
-    strange = sorted(set(os.listdir(FOLDER)) - set(files))
-    for name in strange:
+    return {name: svg for name, svg in files.items() if read(os.path.join(FOLDER, name)) != svg}
+
+
+def strange():
+    """Files that no script draws."""
+    return sorted(set(os.listdir(FOLDER)) - {name + ".svg" for name in PICTURES})
+
+
+def main():
+    os.makedirs(FOLDER, exist_ok=True)
+    new = stale()
+    for name, svg in new.items():
+        with open(os.path.join(FOLDER, name), "w", encoding="utf-8") as file:
+            file.write(svg)
+    for name in strange():
         print(f"docs/pictures/{name}: drawn by nothing in docs/tools")
-    for name in stale:
-        if check:
-            print(f"docs/pictures/{name}: not what is drawn now; see make pictures")
-        else:
-            with open(os.path.join(FOLDER, name), "w", encoding="utf-8") as file:
-                file.write(files[name])
-    print(f"pictures: {len(files)}, {len(stale)} {'stale' if check else 'drawn anew'}")
-    return 1 if strange or (check and stale) else 0
+    print(f"pictures: {len(PICTURES)}, {len(new)} drawn anew")
+    return 1 if strange() else 0
 
 
 if __name__ == "__main__":
