@@ -13,6 +13,7 @@ import sys
 sys.dont_write_bytecode = True  # no files next to the sources
 
 import argparse  # noqa: E402
+import functools  # noqa: E402
 import html.parser  # noqa: E402
 import os  # noqa: E402
 import re  # noqa: E402
@@ -53,6 +54,7 @@ class Ids(html.parser.HTMLParser):
         self.found |= {value for name, value in attributes if name == "id"}
 
 
+@functools.lru_cache(maxsize=None)
 def ids_of(path):
     text = book.read(path)
     if path.endswith(".html"):
