@@ -585,7 +585,9 @@ START_TEST(server_killed)
     crowd_finish(&w);
     ck_assert_int_gt(count(&w, "served"), 0);
     ck_assert_int_gt(count(&w, "failed"), 0);
-    ck_assert_int_le(count(&w, "failed"), 20); /* none twice */
+    /* None twice on a connection. One or the other may have come anew in the moment in
+     * which its old connection was reset already, and the listener not yet closed. */
+    ck_assert_int_le(count(&w, "failed"), count(&w, "established"));
     ck_assert_int_ge(count(&w, "refused"), 20);
     ck_assert_int_eq(waitpid(s.pid, &status, 0), s.pid);
 }
