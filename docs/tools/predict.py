@@ -256,11 +256,12 @@ def figure(number):
     return f"{number:.3g}"
 
 
-def why(question):
+def why(path, numbers):
     """Where it is explained."""
-    where = os.path.relpath(question.path, book.ROOT)
-    section = ', section "Why"' if re.search(r"^## Why$", book.read(question.path), re.M) else ""
-    return f"Why question {question.number} comes out as it does: {where}{section}."
+    where = os.path.relpath(path, book.ROOT)
+    section = ', section "Why"' if re.search(r"^## Why$", book.read(path), re.M) else ""
+    plural = "s" if len(numbers) > 1 else ""
+    return f"Why: question{plural} {', '.join(map(str, numbers))}: {where}{section}."
 
 
 def row(*cells):
@@ -270,7 +271,7 @@ def row(*cells):
 def score(answers, run, here):
     """Print the table; how many answers could not be scored. here: this machine's run, or None:
     the saved one counts."""
-    title, points, failed, reading = None, [], [], []
+    title, points, failed, reading = None, [], [], {}
     for question, answer in answers:
         if question.title != title:
             title = question.title
@@ -286,9 +287,9 @@ def score(answers, run, here):
             continue
         points.append(got)
         if got < POINTS[0][1]:
-            reading.append(why(question))
+            reading.setdefault(question.path, []).append(question.number)
     print(f"\n{sum(points)} of {len(points) * POINTS[0][1]} points.\n" + textwrap.fill(SCALE, 78))
-    for line in reading + failed:
+    for line in [why(*one) for one in reading.items()] + failed:
         print(textwrap.fill(line, 78, subsequent_indent="  "))
     return len(failed)
 
