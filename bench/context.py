@@ -37,7 +37,7 @@ FORMS = {
         "reloads": 4, "reload_seconds": 0.8, "reload_sample_ms": 100,
     },
     "full": {
-        "seconds": 2.0, "rounds": 7, "other_rounds": 5,
+        "seconds": 1.5, "rounds": 7, "other_rounds": 2,
         "clients": [1, 2, 4, 8, 16, 32, 64, 128, 256, 512], "main_clients": 64,
         "contestants": None, "cost": None, "grown_up_seconds": 1.1,
         "silent": [0, 1, 2, 4, 8, 16], "herd": [0, 30, 100, 200, 300, 500, 700, 1000],

@@ -14,6 +14,7 @@ import io  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import re  # noqa: E402
+import resource  # noqa: E402
 import shutil  # noqa: E402
 import socket  # noqa: E402
 import tempfile  # noqa: E402
@@ -30,6 +31,7 @@ import environment  # noqa: E402
 import matrix  # noqa: E402
 import measure  # noqa: E402
 import pictures  # noqa: E402
+import processes  # noqa: E402
 import reload  # noqa: E402
 import report  # noqa: E402
 import run  # noqa: E402
@@ -116,6 +118,22 @@ class Reading(unittest.TestCase):
     def test_body_length(self):
         self.assertEqual(measure.body_length(b"HTTP/1.1 200 OK\r\ncontent-length: 12"), 12)
         self.assertIsNone(measure.body_length(b"HTTP/1.1 200 OK\r\nX-Content-Length: 12"))
+
+
+class Processes(unittest.TestCase):
+    def test_high_descriptors_are_waited_for(self):
+        high = 1500  # more than select(2) can take
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if before[1] <= high:
+            self.skipTest("the limit of descriptors is too low")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        out, into = os.pipe()
+        for fd in (out, into, os.dup2(out, high)):
+            self.addCleanup(os.close, fd)
+        self.assertFalse(processes.readable(high, 0))
+        os.write(into, b"x")
+        self.assertTrue(processes.readable(high, 5))
 
 
 class Statistics(unittest.TestCase):
