@@ -219,7 +219,7 @@ static void drip(struct client *c)
 {
     if (c->last)
         return;
-    if (c->paced == 0 && !client_may_ask()) {
+    if (c->paced == 0 && !client_may_ask()) { /* over, once all is answered */
         if (c->outstanding == 0)
             over(c);
         else

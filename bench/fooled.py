@@ -15,7 +15,6 @@ sys.dont_write_bytecode = True  # no files next to the sources
 import argparse  # noqa: E402
 import os  # noqa: E402
 import resource  # noqa: E402
-import subprocess  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
 
@@ -27,7 +26,6 @@ import processes  # noqa: E402
 import run  # noqa: E402
 import tables  # noqa: E402
 
-REPORT_LUA = os.path.join(measure.HERE, "wrk", "report.lua")
 BUSY = 0.8               # of its time a generator ran or waited for its cpu: it had no more to give
 CLIENTS = 64
 MANY_CLIENTS = 512       # enough to keep a generator busy while others use the server's cpu
@@ -43,16 +41,7 @@ TRIES = 3
 # ---- wrk -----------------------------------------------------------------------------------
 
 class Wrk(measure.Load):
-    """wrk with other words than the benchmark's."""
-
-    def __init__(self, port, clients, cpus, path="/", script=REPORT_LUA, timeout_s=10):
-        command = ["wrk", "--threads", "1", "--connections", str(clients), "--duration", "600s",
-                   "--script", script, *(["--timeout", f"{timeout_s}s"] if timeout_s else []),
-                   f"http://127.0.0.1:{port}{path}"]
-        self.began = time.monotonic()
-        self.clients = clients
-        self.process = processes.launch(command, cpus, stdout=subprocess.PIPE,
-                                        stderr=subprocess.STDOUT, bufsize=0)
+    """wrk, and how busy it is."""
 
     def busy_s(self):
         """How long its busiest thread ran, or was ready to, so far."""
@@ -103,7 +92,7 @@ def generator_rounds(ctx, servers, folder):
     waiting in those."""
     slow = os.path.join(folder, "slow.lua")
     with open(slow, "w", encoding="ascii") as file:
-        file.write(measure.read(REPORT_LUA) + SLOW_LUA)
+        file.write(measure.read(measure.REPORT_LUA) + SLOW_LUA)
     cpus = ctx.generator_cpus
     plain = list(zip(*[[loaded(server, 0.3, MANY_CLIENTS, cpus) for server in servers]
                        for _ in range(2)]))
@@ -284,6 +273,16 @@ def parse_arguments(argv):
     return options
 
 
+def fool(options):
+    ctx = context.Context("short", options.build, quiet=True)
+    run.prepare(ctx)
+    seen = []
+    for name in options.names or WAYS:
+        print(end="\n" if seen else "", flush=True)
+        seen.append(show(ctx, name))
+    return 0 if all(seen) else 1
+
+
 def main(argv):
     options = parse_arguments(argv)
     missing = run.missing_programs(options.build)
@@ -291,20 +290,7 @@ def main(argv):
         print(f"fooled.py: {os.path.relpath(missing[0])} is missing; make fooled builds it",
               file=sys.stderr)
         return 1
-    processes.raise_on_signals()
-    try:
-        ctx = context.Context("short", options.build, quiet=True)
-        run.prepare(ctx)
-        seen = []
-        for name in options.names or WAYS:
-            print(end="\n" if seen else "", flush=True)
-            seen.append(show(ctx, name))
-        return 0 if all(seen) else 1
-    except KeyboardInterrupt:
-        print("\nstopped; all that was started is ended", file=sys.stderr)
-        return 130
-    finally:
-        processes.end_all()
+    return run.ending_all(fool, options)
 
 
 if __name__ == "__main__":

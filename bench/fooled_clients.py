@@ -28,9 +28,6 @@ STALL_FROM, STALL_UNTIL, STALL_SECONDS = 1.0, 2.0, 3.0
 STALL_INTERVAL_MS = 2    # between answer and next request of the closed loop
 LATE_MS = 100
 
-# What kernel_counters() reads; the last is for nagle.
-measure.KERNEL_COUNTERS = (*measure.KERNEL_COUNTERS, "DelayedACKs")
-
 
 # ---- backlog -------------------------------------------------------------------------------
 
@@ -159,9 +156,9 @@ def nagle(ctx):
                 ("in one send", [HEAD + measure.HELLO], 0),
                 ("in two, head and body", [HEAD, measure.HELLO], 0),
                 ("in two, TCP_NODELAY", [HEAD, measure.HELLO], 1)):
-            before = measure.kernel_counters()
+            before = measure.kernel_counters(["DelayedACKs"])
             waits = posts(server.port, pieces, no_delay)
-            counted = measure.counters_between(before, measure.kernel_counters())
+            counted = measure.counters_between(before, measure.kernel_counters(["DelayedACKs"]))
             rows.append({"label": label, "p50_us": measure.median(waits), "max_us": max(waits),
                          "late": sum(wait > 20e3 for wait in waits),
                          "delayed": counted["DelayedACKs"]})

@@ -17,6 +17,8 @@ import processes
 HERE = os.path.dirname(os.path.abspath(__file__))
 TICKS = os.sysconf("SC_CLK_TCK")
 WRK_TIMEOUT_SECONDS = 10  # wrk's own default is 2 s, and answers later than that count as lost
+REPORT_LUA = os.path.join(HERE, "wrk", "report.lua")
+PIPELINE_LUA = os.path.join(HERE, "wrk", "pipeline.lua")
 GENERATOR_BOUND = 0.95    # a generator that used more than this of its cpu was the bottleneck
 
 
@@ -141,12 +143,12 @@ def open_descriptors(pid):
 KERNEL_COUNTERS = ("ListenOverflows", "ListenDrops", "TCPSynRetrans")
 
 
-def kernel_counters():
+def kernel_counters(names=KERNEL_COUNTERS):
     """{name: count since boot} of this machine's whole network stack."""
     lines = [line.split() for line in read("/proc/net/netstat").splitlines()
              if line.startswith("TcpExt:")]
     found = dict(zip(lines[0], lines[1])) if len(lines) == 2 else {}
-    return {name: int(found.get(name, 0)) for name in KERNEL_COUNTERS}
+    return {name: int(found.get(name, 0)) for name in names}
 
 
 def counters_between(before, after):
@@ -259,10 +261,12 @@ def parse_wrk(text):
 class Load:
     """wrk at work on a port. It knows whole seconds only, so SIGINT ends it sooner."""
 
-    def __init__(self, port, clients, cpus, path="/", depth=1, close=False):
-        script = os.path.join(HERE, "wrk", "pipeline.lua" if depth > 1 else "report.lua")
+    def __init__(self, port, clients, cpus, path="/", depth=1, close=False, script=None,
+                 timeout_s=WRK_TIMEOUT_SECONDS):
+        """timeout_s: None is wrk's own."""
+        script = script or (PIPELINE_LUA if depth > 1 else REPORT_LUA)
         command = ["wrk", "--threads", "1", "--connections", str(clients), "--duration", "600s",
-                   "--timeout", f"{WRK_TIMEOUT_SECONDS}s", "--script", script,
+                   "--script", script, *(["--timeout", f"{timeout_s}s"] if timeout_s else []),
                    *(["--header", "Connection: close"] if close else []),
                    f"http://127.0.0.1:{port}{path}", *(["--", str(depth)] if depth > 1 else [])]
         self.began = time.monotonic()

@@ -303,6 +303,18 @@ def benchmark(options):
     return conclude(results, options, options.report)
 
 
+def ending_all(function, options):
+    """Its exit status, or that of an interrupted program; all that was started is ended."""
+    processes.raise_on_signals()
+    try:
+        return function(options)
+    except KeyboardInterrupt:
+        print("\nstopped; all that was started is ended", file=sys.stderr)
+        return 130
+    finally:
+        processes.end_all()
+
+
 def main(argv):
     options = parse_arguments(argv)
     missing = missing_programs(options.build)
@@ -310,14 +322,7 @@ def main(argv):
         print(f"run.py: {os.path.relpath(missing[0])} is missing; make bench builds it",
               file=sys.stderr)
         return 1
-    processes.raise_on_signals()
-    try:
-        return benchmark(options)
-    except KeyboardInterrupt:
-        print("\nstopped; all that was started is ended", file=sys.stderr)
-        return 130
-    finally:
-        processes.end_all()
+    return ending_all(benchmark, options)
 
 
 if __name__ == "__main__":

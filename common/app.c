@@ -64,7 +64,6 @@ static long number(struct conn *c, const struct request *req, const char *key, l
     return -1;
 }
 
-/* [app.hello] */
 static void hello(struct conn *c, const struct request *req)
 {
     conn_reply(c, req, 200, SLICE("text/html;charset=UTF-8"), none,

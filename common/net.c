@@ -205,7 +205,6 @@ void net_announce(const struct options *opt)
     fflush(stdout);
 }
 
-/* [net.accept-failed] */
 /* The errors of accept(2), each with its one policy. */
 bool net_accept_failed(void)
 {

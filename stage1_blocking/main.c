@@ -39,7 +39,6 @@ static void event_loop(void)
     }
 }
 
-/* [stage1.main] */
 int main(int argc, char **argv)
 {
     opt = options_parse(argc, argv, 0);

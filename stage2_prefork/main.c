@@ -44,7 +44,6 @@ static void event_loop(void)
     }
 }
 
-/* [stage2.spawn] */
 /* Start worker `slot`. The listener is inherited: all workers sleep in accept4(2) on the
  * same queue, and the kernel wakes one of them for each client. fork(2). */
 static pid_t spawn(int slot)
@@ -60,7 +59,6 @@ static pid_t spawn(int slot)
     return pid;
 }
 
-/* [stage2.main] */
 int main(int argc, char **argv)
 {
     opt = options_parse(argc, argv, FEATURES);

@@ -7,7 +7,6 @@
 
 #include "conn.h"
 
-/* [stage3.clients] */
 struct clients {
     struct conn **by_fd; /* owned, its entries too; NULL: not a client */
     int size;            /* entries in by_fd: the first fd that does not fit */

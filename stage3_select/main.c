@@ -78,7 +78,6 @@ static void event_loop(void)
     }
 }
 
-/* [stage3.main] */
 int main(int argc, char **argv)
 {
     opt = options_parse(argc, argv, OPTIONS_MULTIPLEXER);

@@ -5,7 +5,6 @@
 
 #include "clients.h"
 
-/* [stage3.poll] */
 int wait_poll(struct clients *clients, int timeout_ms)
 {
     static struct pollfd *fds; /* one for each fd there may be */

@@ -40,7 +40,6 @@ static void watch(struct conn *c, int op)
         c->want = WANT_CLOSE;
 }
 
-/* [stage4.listener] */
 /* Watch the listener, or look away while nobody can be let in. True: it was watched until
  * now, and a wake-up that no other worker got may have come. */
 static bool watch_listener(bool on)
@@ -83,7 +82,6 @@ static void serve(struct conn *c)
         conn_close(c);
 }
 
-/* [stage4.accept] */
 static void accept_clients(void)
 {
     for (int i = 0; i < ACCEPT_BATCH && conn_count < opt.max_connections; i++) {
@@ -145,7 +143,6 @@ static pid_t spawn(int slot)
     return pid;
 }
 
-/* [stage4.main] */
 int main(int argc, char **argv)
 {
     opt = options_parse(argc, argv, FEATURES);

@@ -19,6 +19,7 @@ trap 'rm -rf "$copy"' EXIT
 for file in stage*/*.[ch]; do
     mkdir -p "$copy/${file%/*}"
     sed '/^ *\/\* \[[a-z0-9.-]*\] \*\/$/d' "$file" >"$copy/$file"
+    touch -r "$file" "$copy/$file"
 done
 
 # A file that only the later stage has is new, and counts. One that only the earlier stage has

@@ -455,7 +455,7 @@ class Predict(Case):
                     os.path.join(self.folder, "bench"))
         for where, name, value in (
                 (book, "chapters", lambda: paths), (book, "ROOT", self.folder),
-                (predict, "SAVED_RUN", self.write("saved.json", json.dumps(RUN))),
+                (saved, "SAVED_RUN", self.write("saved.json", json.dumps(RUN))),
                 (predict, "BENCH", os.path.join(self.folder, "bench"))):
             patch = mock.patch.object(where, name, value)
             patch.start()

@@ -8,6 +8,7 @@
 Does not: run anything but tests/diff.sh.
 """
 import glob
+import html.parser
 import os
 import re
 import subprocess
@@ -22,6 +23,7 @@ KNOWN = {"excerpt": True, "diff": True, "check": True, "not": True,  # above a f
          "table": False, "ask": False}                              # above a table or a list
 MEASURED = re.compile(r'\[([^\[\]\n]*)\]\(((?:docs/)?results/index\.html#[\w-]+) "([^"]*)"\)')
 MEASURED_BROKEN = re.compile(r'results/index\.html#[\w-]+\s*\n\s*"[^"]*')
+PULLED = ("excerpt", "diff", "table")
 
 
 class Wrong(Exception):
@@ -37,6 +39,22 @@ def chapters():
 def read(path):
     with open(path, encoding="utf-8") as file:
         return file.read()
+
+
+class Links(html.parser.HTMLParser):
+    """The ids of a page, and what it points to."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.targets = set(), set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        for name, value in attrs:
+            if name == "id":
+                self.ids.add(value)
+            elif name in ("href", "src") and value and not re.match(r"[a-z]+:", value):
+                self.targets.add(value)
 
 
 # ---- Anchors in the source -------------------------------------------------------------------

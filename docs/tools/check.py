@@ -14,7 +14,6 @@ sys.dont_write_bytecode = True  # no files next to the sources
 
 import argparse  # noqa: E402
 import functools  # noqa: E402
-import html.parser  # noqa: E402
 import os  # noqa: E402
 import re  # noqa: E402
 import time  # noqa: E402
@@ -25,7 +24,6 @@ import predict  # noqa: E402
 import saved  # noqa: E402
 import session  # noqa: E402
 
-SAVED_RUN = os.path.join(book.ROOT, "docs", "results", "results.json")
 LINK = re.compile(r'(!?)\[[^\]]*\]\(([^)\s]+)(?:\s+"[^"]*")?\)')
 
 
@@ -45,22 +43,11 @@ def without_code(text):
     return re.sub(r"`[^`\n]*`", "", without_blocks(text))
 
 
-class Ids(html.parser.HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.found = set()
-
-    def handle_starttag(self, tag, attributes):
-        self.found |= {value for name, value in attributes if name == "id"}
-
-
 @functools.lru_cache(maxsize=None)
 def ids_of(path):
     text = book.read(path)
     if path.endswith(".html"):
-        ids = Ids()
-        ids.feed(text)
-        return ids.found
+        return book.Links(text).ids
     return {heading_id(match[1]) for match in re.finditer(r"^#+ (.*)$", without_blocks(text), re.M)}
 
 
@@ -82,7 +69,7 @@ class Report:
     """Counts, and tells what is wrong."""
 
     def __init__(self, verbose):
-        self.verbose, self.checks, self.failures, self.errors = verbose, 0, 0, 0
+        self.verbose, self.checks, self.failures = verbose, 0, 0
 
     def check(self, path, what, wrong):
         self.checks += 1
@@ -108,7 +95,8 @@ def check_static(report, path, known, run, update):
             file.write(new)
         print(f"updated {os.path.relpath(path, book.ROOT)}")
         text = new
-    pulled = sum(1 for block in book.blocks(text) if book.pulled(block, known, run) is not None)
+    pulled = sum(name in book.PULLED for block in book.blocks(text)
+                 for name, _ in block.directives)
     for old, fresh in zip(text.split("\n"), new.split("\n")):
         if old != fresh:
             report.check(path, "not as in the source; make docs-update",
@@ -162,7 +150,7 @@ def main(argv):
     parser.add_argument("files", nargs="*", metavar="FILE.md")
     options = parser.parse_args(argv)
     files = [os.path.abspath(file) for file in options.files] or book.chapters()
-    known, run = book.anchors(), saved.load(SAVED_RUN)
+    known, run = book.anchors(), saved.load(saved.SAVED_RUN)
     report = Report(options.verbose)
     for path in files:
         check_static(report, path, known, run, options.update)

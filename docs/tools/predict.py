@@ -23,7 +23,6 @@ import book  # noqa: E402
 import saved  # noqa: E402
 
 BENCH = os.path.join(book.ROOT, "bench")
-SAVED_RUN = os.path.join(book.ROOT, "docs", "results", "results.json")
 POINTS = ((1.25, 3), (2, 2), (10, 1))  # within this factor: so many
 SCALE = ("Points: 3 within a factor of 1.25 of what was measured, 2 within 2, 1 within 10. "
          "Zero must be met exactly.")
@@ -328,7 +327,7 @@ def main(argv):
         paths = chosen(options.chapter)
     except LookupError as error:
         parser.error(str(error))
-    run = saved.load(SAVED_RUN)
+    run = saved.load(saved.SAVED_RUN)
     asked = []
     for path in paths:
         try:

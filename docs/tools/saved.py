@@ -7,7 +7,11 @@ A selector is  EXPERIMENT [CANDIDATE] [KEY=VALUE ...] FIELD [/ NUMBER | / SELECT
 It must fit exactly one row; headline is an experiment here, too. Does not: measure.
 """
 import json
+import os
 import re
+
+SAVED_RUN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "results",
+                         "results.json")
 
 NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 
@@ -68,7 +72,7 @@ def value(run, selector):
 
 
 def like(number, sample):
-    """`number` with as many decimals as `sample` has; two digits if the text says about."""
+    """`number` with as many decimals as `sample` has."""
     decimals = len(sample.partition(".")[2])
     return f"{number:,.{decimals}f}"
 
@@ -80,7 +84,7 @@ def rough(number):
 
 
 def say(run, selector, text):
-    """`text` with its number, or its only word, made true."""
+    """`text` with its number, or its only word, made true; "about 5": to two digits."""
     found = value(run, selector)
     if isinstance(found, str):
         return found
@@ -97,8 +101,6 @@ def say(run, selector, text):
 # ---- Tables ----------------------------------------------------------------------------------
 
 def cell(found):
-    if found is None:
-        return "-"
     if isinstance(found, bool):
         return "yes" if found else "no"
     if isinstance(found, int) or (isinstance(found, float) and found.is_integer()):

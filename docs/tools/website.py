@@ -13,7 +13,6 @@ sys.dont_write_bytecode = True  # no files next to the sources
 
 import functools  # noqa: E402
 import html  # noqa: E402
-import html.parser  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import re  # noqa: E402
@@ -283,29 +282,13 @@ class Site:
 
 # ---- Is every link good? -----------------------------------------------------------------------
 
-class Links(html.parser.HTMLParser):
-    """The ids of a page, and what it points to."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.ids, self.targets = set(), set()
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        for name, value in attrs:
-            if name == "id":
-                self.ids.add(value)
-            elif name in ("href", "src") and value and not re.match(r"[a-z]+:", value):
-                self.targets.add(value)
-
-
 def dead_links():
     pages = {}
     for folder, _, names in os.walk(OUT):
         for name in names:
             if name.endswith(".html"):
                 path = os.path.join(folder, name)
-                pages[path] = Links(book.read(path))
+                pages[path] = book.Links(book.read(path))
     for path, links in sorted(pages.items()):
         for target in sorted(links.targets):
             name, _, fragment = target.partition("#")
