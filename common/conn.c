@@ -4,9 +4,11 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <linux/sockios.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -21,7 +23,9 @@ enum {
     SCRATCH = 65536,  /* bytes read or written at once */
     READ_MIN = 4096,  /* room made for one more read of an unfinished request */
     SEND_ROUNDS = 16, /* pieces of a produced body sent before others get their turn */
-    LINGER_MS = 1000, /* how long a refused peer may go on sending */
+    SEND_LOOKS = 8,   /* a blocking send(2) is looked at so often within its time-out */
+    LINGER_MS = 1000, /* how long a peer may go on sending, or take nothing, at the end */
+    FIRST_FLIGHT = 14600, /* bytes that leave without an answer: ten segments, RFC 6928 */
 };
 
 /* The time-outs. Within one, all deadlines are equally far away: appended at the tail,
@@ -113,7 +117,7 @@ struct conn *conn_open(int fd)
     link_conn(c, CLOCK_IDLE);
     if (blocking) {
         set_timeout(fd, SO_RCVTIMEO, lists[CLOCK_IDLE].timeout_ms);
-        set_timeout(fd, SO_SNDTIMEO, lists[CLOCK_SEND].timeout_ms);
+        set_timeout(fd, SO_SNDTIMEO, lists[CLOCK_SEND].timeout_ms / SEND_LOOKS);
     }
     conn_count++;
     stats_add(&stats->accepted, 1);
@@ -315,14 +319,14 @@ static void send_produced(struct conn *c)
     }
 }
 
-/* Send all that is ready. True: something went out. */
-static bool send_pending(struct conn *c)
+/* Send all that is ready. Returns how many bytes went out. */
+static uint64_t send_pending(struct conn *c)
 {
     uint64_t before = stats_get(&stats->bytes_out);
 
     flush_output(c);
     if (blocking && c->would_block) /* a second call would sleep as long once more */
-        return false;
+        return stats_get(&stats->bytes_out) - before;
     if (c->out.len > 0 && c->want != WANT_CLOSE) {
         c->out_sent +=
             (uint32_t)send_some(c, c->out.base + c->out_sent, c->out.len - c->out_sent);
@@ -333,7 +337,7 @@ static bool send_pending(struct conn *c)
     }
     if (c->out.len == 0 && c->produce && c->want != WANT_CLOSE)
         send_produced(c);
-    return stats_get(&stats->bytes_out) != before;
+    return stats_get(&stats->bytes_out) - before;
 }
 
 static void expire(struct conn *c);
@@ -352,6 +356,7 @@ static void finish(struct conn *c)
         return;
     }
     c->lingering = true;
+    c->untaken = INT_MAX;
     c->want = WANT_READ;
     start_clock(c, CLOCK_LINGER);
 }
@@ -361,22 +366,25 @@ static void finish(struct conn *c)
  * answered: a reply was made in this turn. */
 static void settle(struct conn *c, bool answered)
 {
-    bool progress = send_pending(c);
+    uint64_t sent = send_pending(c);
 
     /* Bytes that were read already cause no event: go on with them now that there is
      * room. */
     while (c->stalled && !output_pending(c) && c->want != WANT_CLOSE) {
         answered |= answer(c, c->in.base, c->in.len);
-        progress |= send_pending(c);
+        sent += send_pending(c);
     }
     if (c->want == WANT_CLOSE)
         return;
+    /* What is long is still on its way when the peer's next request comes. */
+    c->unread |= c->closing && (output_pending(c) || sent > FIRST_FLIGHT);
     if (output_pending(c)) {
-        if (progress || c->clock != CLOCK_SEND)
-            start_clock(c, CLOCK_SEND);
+        now = clock_ms(); /* a blocking send(2) may have slept */
         c->want = WANT_WRITE;
-        if (blocking && c->would_block)
-            expire(c); /* SO_SNDTIMEO */
+        if (sent > 0 || c->clock != CLOCK_SEND)
+            start_clock(c, CLOCK_SEND);
+        else if (now >= c->deadline)
+            expire(c);
     } else if (c->closing) {
         finish(c);
     } else {
@@ -388,10 +396,30 @@ static void settle(struct conn *c, bool answered)
     }
 }
 
+/* Replies that the kernel has taken may wait for the peer still, and a close with its
+ * bytes unread would drop them. True: it took some since the last look. tcp(7),
+ * SIOCOUTQ. */
+static bool peer_takes(struct conn *c)
+{
+    int untaken = 0;
+    bool less;
+
+    if (ioctl(c->fd, SIOCOUTQ, &untaken) == -1)
+        return false;
+    less = untaken > 0 && untaken < c->untaken;
+    c->untaken = untaken;
+    return less;
+}
+
 /* The deadline has passed. */
 static void expire(struct conn *c)
 {
-    stats_add(&stats->timeouts, 1);
+    if (c->lingering && peer_takes(c)) {
+        start_clock(c, CLOCK_LINGER);
+        return;
+    }
+    if (!c->lingering)
+        stats_add(&stats->timeouts, 1);
     log_line(LOG_DEBUG, "client %d: time-out", c->fd);
     if (c->clock == CLOCK_REQUEST) {
         c->would_block = false;
@@ -433,6 +461,7 @@ static bool answer(struct conn *c, char *bytes, size_t len)
         }
     }
     stats_set(&stats->busy_since_ms, 0);
+    now = clock_ms(); /* a handler may have taken long */
     c->stalled = more && at < len && !c->closing;
     if (!more && http_wants_continue(&c->parser))
         put(c, "HTTP/1.1 100 Continue\r\n\r\n", 25);
@@ -449,14 +478,17 @@ static bool answer(struct conn *c, char *bytes, size_t len)
 }
 
 /* [conn.receive] */
-/* recv(2), once. Returns how many bytes came; 0: none, and c->want says what follows. */
+/* recv(2), once. Returns how many bytes came; 0: none, and c->want says what follows. A
+ * blocking call sleeps until the deadline at the latest, whatever has interrupted it
+ * before. */
 static size_t receive(struct conn *c, char *bytes, size_t room)
 {
     ssize_t n;
 
-    if (blocking && c->clock == CLOCK_REQUEST)
-        set_timeout(c->fd, SO_RCVTIMEO, c->deadline - now);
+    if (blocking && (c->clock == CLOCK_REQUEST || c->interrupted))
+        set_timeout(c->fd, SO_RCVTIMEO, c->deadline - clock_ms());
     n = recv(c->fd, bytes, room, 0);
+    now = clock_ms(); /* the call may have slept */
     if (n > 0) {
         c->would_block = false;
         c->unread = (size_t)n == room; /* there may be more behind it */
@@ -465,12 +497,12 @@ static size_t receive(struct conn *c, char *bytes, size_t room)
         stats_conn(c->fd)->last_ms = now;
         return (size_t)n;
     }
-    now = clock_ms(); /* the call may have slept */
     if (n == -1 && (errno == EAGAIN || errno == EINTR)) {
         c->would_block = errno == EAGAIN;
+        c->interrupted = true;
         if (stop_closes_idle() && idle(c))
             c->want = WANT_CLOSE;
-        else if (blocking && c->would_block)
+        else if (now >= c->deadline)
             expire(c);
     } else { /* end of the stream, or reset */
         c->want = WANT_CLOSE;
@@ -481,10 +513,8 @@ static size_t receive(struct conn *c, char *bytes, size_t room)
 /* Read and forget, until the peer closes or its time is up. */
 static void linger(struct conn *c)
 {
-    if (now >= c->deadline)
-        c->want = WANT_CLOSE;
-    else
-        receive(c, input, SCRATCH);
+    if (receive(c, input, SCRATCH) > 0 && now >= c->deadline)
+        expire(c);
 }
 
 void conn_fill(struct conn *c)
@@ -493,7 +523,6 @@ void conn_fill(struct conn *c)
     bool answered;
     size_t n;
 
-    now = clock_ms();
     if (c->lingering) {
         linger(c);
         return;
@@ -510,7 +539,6 @@ void conn_fill(struct conn *c)
     }
     if (n == 0)
         return;
-    now = clock_ms();
     if (in->len > 0)
         answered = answer(c, in->base, in->len);
     else
@@ -552,10 +580,8 @@ struct conn *conn_expired(void)
     for (int clock = 0; clock < CLOCKS; clock++) {
         struct conn *c = lists[clock].first;
 
-        if (c && now >= c->deadline) {
-            expire(c);
-            return c;
-        }
+        if (c && now >= c->deadline)
+            return c; /* one more try, for it was others' turn perhaps; then expire() */
     }
     return NULL;
 }

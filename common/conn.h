@@ -32,8 +32,9 @@ struct conn {
     bool stalled;      /* `in` holds requests that were not looked at: output backed up */
     bool behind;       /* bytes were read behind the request that is being answered */
     bool closing;      /* close once the output is sent */
-    bool unread;       /* closing, although the peer may still be sending */
+    bool unread;       /* closing, although the peer may still be sending or reading */
     bool lingering;    /* output sent, write side shut; reading until the peer closes */
+    bool interrupted;  /* the socket's own time-out has not ended a call in time */
     uint32_t clock;    /* which time-out runs: conn.c */
     uint32_t requests; /* answered on this connection */
     int64_t deadline;  /* clock_ms() when the running time-out ends */
@@ -42,6 +43,7 @@ struct conn {
     struct buf in;         /* bytes of an unfinished request, and what came behind it */
     struct buf out;        /* bytes of replies that send(2) did not take at once */
     uint32_t out_sent;     /* how many of them it took since */
+    int untaken;           /* lingering: bytes that the peer had not taken, last time */
     conn_produce *produce; /* borrowed; NULL: no body is being produced */
     uint64_t produced, length; /* bytes of the produced body sent so far, and in all */
 };
@@ -73,10 +75,10 @@ void conn_drain(struct conn *c);
  * kin. */
 int conn_timeout_ms(void);
 
-/* A connection whose time is up, changed so that conn_fill(), conn_drain() or
- * conn_close(), whichever c->want names, is the right thing to do next; NULL: no more of
- * them. While the process is stopping, idle connections are among them. Call after a
- * batch of events, never within: the caller may free what is returned. */
+/* A connection whose time is up: conn_fill() or conn_drain(), whichever c->want names,
+ * tries once more and then ends it; NULL: no more of them. While the process is stopping,
+ * idle connections are among them. Call after a batch of events, never within: the caller
+ * may free what is returned. */
 struct conn *conn_expired(void);
 
 /* For the application's on_message(): the answer to `req`, exactly one. The body is

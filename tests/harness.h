@@ -82,6 +82,10 @@ struct server {
 void server_start(struct server *s, const char *args);
 void server_start_limited(struct server *s, const char *args, unsigned nofile);
 
+/* The file of the program of `mode`. */
+enum { SERVER_PATH_MAX = PATH_MAX + NAME_MAX + 2 };
+void server_path(char path[SERVER_PATH_MAX]);
+
 /* SIGTERM; then it must end with status 0 within the time that requests in flight get,
  * leave no process behind, and no complaint of a sanitizer or of valgrind on stderr. */
 void server_stop(struct server *s);
