@@ -73,7 +73,7 @@ struct server {
     int out;          /* owned: its stdout, behind the first line */
     int err;          /* owned: a memory file that takes its stderr */
     bool ipv6;        /* it listens on ::1 instead of 127.0.0.1 */
-    char banner[256]; /* the first line of its stdout */
+    char banner[512]; /* the first line of its stdout */
 };
 
 /* Start the stage of `mode` with --port 0, the mode's options and `args` (split at
