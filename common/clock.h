@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <time.h>
 
-/* Milliseconds of CLOCK_MONOTONIC_COARSE: steps of 1 to 4 ms, and the cheapest clock
+/* Milliseconds of CLOCK_MONOTONIC_COARSE: steps of 1 to 10 ms, and the cheapest clock
  * there is (no system call: vdso(7)). Good enough for deadlines of seconds.
  * clock_gettime(2). */
 static inline int64_t clock_ms(void)

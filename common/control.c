@@ -202,6 +202,7 @@ void control(struct options *opt)
 
 void control_ready(struct options *opt, unsigned features)
 {
+    tzset(); /* or the first answer's date opens /etc/localtime while its client waits */
     pidfile_path(opt, ".board", board_path);
     if (taken_over) {
         pidfile_inherit(opt, pidfile_fd()); /* its name: the port is known by now */

@@ -269,6 +269,10 @@ class Sessions(Case):
             self.bad("line 2: a$ echo aa; echo bb\n  printed something else",
                      console("a$ echo aa; echo bb", *shown))
         self.bad("printed something else", console("a$ printf 'a\\n\\nb\\n'", "a", "b"))
+        self.good(console("a$ printf 'A\\nB!'", "A", "B!a$"),
+                  console("b$ printf A; true", "Ab$", "b$ echo 5$", "5$"))
+        self.bad("ends in a newline", console("a$ echo B", "Ba$"))
+        self.bad("printed something else", console("a$ printf B", "Bb$"))
         self.bad("begins with a prompt", console("echo", "a$ true"))
         self.bad("without a prompt", console())
 
