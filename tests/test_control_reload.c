@@ -107,7 +107,6 @@ START_TEST(reload_under_load)
     eventually(server_zombies(&s) == 0, PATIENCE_MS);
     server_stop(&s);
     ck_assert_int_eq(access(pid_path(s.port, ""), F_OK), -1);
-    ck_assert_int_eq(access(pid_path(s.port, ".board"), F_OK), -1);
 }
 END_TEST
 
