@@ -213,7 +213,7 @@ def lines_panel(panel, frame):
     xs = sorted({x for one in series for x, _ in one["points"]})
     (x, x_ticks), (y, y_ticks) = x_axis(panel, xs), y_axis(panel, series)
     named = [i for i, one in enumerate(series) if one["label"]]
-    far = [i for i in named if series[i]["points"][-1][0] > xs[-1] * 0.99]
+    far = [i for i in named if series[i]["points"][-1][0] >= xs[-1] * 0.99]
     room = max([text_width(series[i]["label"]) + 22 for i in far] + [MARGIN])
     right, above = WIDTH - room, LINE + 10
     words = [*frame.plot(PLOT_LEFT, right, above, PLOT_HEIGHT), *set_axis("x", x),

@@ -30,7 +30,7 @@ dl.story dt { color: var(--soft); } dl.story dd { margin: 0; }
   dl.story dd { margin-bottom: 0.6rem; } }
 .scroll { overflow-x: auto; max-width: 100%; border: 1px solid var(--line); border-radius: 6px;
   margin: 0.8rem 0; background: linear-gradient(to left, var(--bg) 1rem, transparent) right / 2rem
-  100% no-repeat local, linear-gradient(to left, var(--soft), transparent) right / 0.7rem 100%
+  100% no-repeat local, linear-gradient(to left, var(--line), transparent) right / 0.8rem 100%
   no-repeat; } /* a shadow at the right edge until the table's end is reached */
 :focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
 table { border-collapse: collapse; width: 100%; font-size: 0.84rem;
@@ -62,7 +62,8 @@ figure svg { display: block; width: 100%; max-width: 32.5rem; height: auto; }
 @media (max-width: 40rem) { th:first-child, td:first-child { white-space: normal; }
   .matrix td:first-child { white-space: normal; } .matrix { font-size: 0.78rem; }
   .matrix thead th { min-width: 4.7rem; } }
-@media print { .scroll { overflow: visible; } section, figure, tr { break-inside: avoid; } }
+@media print { .scroll { overflow: visible; } h2, .question { break-after: avoid; }
+  figure, tr, p { break-inside: avoid; } figure svg { max-width: 24rem; } }
 code { background: var(--panel); padding: 0.1rem 0.35rem; border-radius: 4px; font-size: 0.9em; }
 .badge { display: inline-block; border-radius: 4px; padding: 0 0.5rem; font-size: 0.85rem;
   vertical-align: middle; margin-left: 0.5rem; font-weight: 400; }

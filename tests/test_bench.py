@@ -547,6 +547,15 @@ class Results(unittest.TestCase):
                 self.assertEqual(run.main(["--render", folder]), 0)
             self.assertEqual(contents(), before)
 
+    def test_saved_run_is_of_this_kind(self):
+        folder = os.path.join(run.ROOT, "docs", "results")
+        for name in os.listdir(folder):
+            if name.endswith((".svg", ".html")):
+                with open(os.path.join(folder, name), encoding="utf-8") as file:
+                    self.assertNotIn("gnuplot_plot_1a</title>", file.read(), name)
+        with open(os.path.join(folder, "index.html"), encoding="utf-8") as file:
+            self.assertIn('href="../README.md"', file.read())
+
     def test_way_back_from_a_folder(self):
         self.assertEqual(run.tutorial_from(os.path.join(run.ROOT, "docs", "results")),
                          os.path.join("..", "README.md"))
