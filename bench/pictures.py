@@ -124,13 +124,13 @@ def x_axis(panel, xs):
     return (0, xs[-1] * 1.03, False), axes.thin(xs, 0.16, False)
 
 
-def y_axis(panel, series):
+def y_axis(panel, series, rows=0):
+    """((low, high, logarithmic), ticks), with room for so many rows of text."""
     ys = [y for one in series for _, y in one["points"]]
     if panel.get("y_log"):
         found = axes.steps(min(ys), max(ys))
         return (found[0] * 0.999, found[-1] * 1.001, True), found
-    room = 1.15 if any(one.get("crosses") for one in series) else 1.02
-    top = axes.round_up(max(ys) * room)
+    top = axes.round_up(max(ys) * (1.02 + 0.12 * rows))
     return (0, top, False), axes.even(top)
 
 
@@ -161,12 +161,19 @@ def plot_of(one, i, width=2):
     return plots, data
 
 
-def crosses_text(series):
-    """How many failed, above the cross, where no line runs."""
-    crossed = [(i, one) for i, one in enumerate(series) if one.get("crosses")]
-    return [label(str(text), f"first {x:.10g}, graph {0.95 - 0.09 * row}",
-                  colour(one["key"], i)) + " front"
-            for row, (i, one) in enumerate(crossed) for x, _, text in one["crosses"]]
+def crosses_text(series, x, width):
+    """(gnuplot's words, rows): how many failed, above the cross, where no line runs. x: the axis,
+    width: of the plot."""
+    words, ends = [], []  # ends: of what stands in each row so far
+    for i, one in enumerate(series):
+        for at, _, number in one.get("crosses", []):
+            room = text_width(str(number))
+            left = min(axes.place(at, x) * width, width - room)
+            row = next((row for row, end in enumerate(ends) if end < left), len(ends))
+            ends[row:row + 1] = [left + room]
+            words.append(label(str(number), f"graph {left / width:.4f}, graph "
+                               f"{0.95 - 0.09 * row:.2f}", colour(one["key"], i)) + " front")
+    return words, len(ends)
 
 
 def names_right(series, named, y, left):
@@ -211,11 +218,13 @@ def lines_panel(panel, frame):
     """gnuplot's words for a panel of lines."""
     series = all_series(panel)
     xs = sorted({x for one in series for x, _ in one["points"]})
-    (x, x_ticks), (y, y_ticks) = x_axis(panel, xs), y_axis(panel, series)
+    x, x_ticks = x_axis(panel, xs)
     named = [i for i, one in enumerate(series) if one["label"]]
     far = [i for i in named if series[i]["points"][-1][0] >= xs[-1] * 0.99]
     room = max([text_width(series[i]["label"]) + 22 for i in far] + [MARGIN])
     right, above = WIDTH - room, LINE + 10
+    texts, rows = crosses_text(series, x, right - PLOT_LEFT)
+    y, y_ticks = y_axis(panel, series, rows)
     words = [*frame.plot(PLOT_LEFT, right, above, PLOT_HEIGHT), *set_axis("x", x),
              *set_axis("y", y), ticks("x", x_ticks), ticks("y", y_ticks),
              *frame.heading([axis_name(panel, "y")]),
@@ -223,8 +232,7 @@ def lines_panel(panel, frame):
                           above + PLOT_HEIGHT + TICKS),
              *names_right(series, far, y, right + 14),
              *names_inside(series, [i for i in named if i not in far], (x, y),
-                           right - PLOT_LEFT),
-             *crosses_text(series)]
+                           right - PLOT_LEFT), *texts]
     words += [f"set arrow from first {at:.10g}, graph 0 to first {at:.10g}, graph 1 nohead back "
               f"lw 1 dt (4,4) lc rgb '{INK}'" for at in panel.get("upright", [])]
     parts = [plot_of(one, i) for i, one in enumerate(series)]
@@ -400,12 +408,14 @@ def script(figure):
     total = height_of(figure)
     words = [f"set terminal svg size {WIDTH},{total} dynamic enhanced font 'sans-serif,{FONT}' "
              "linewidth 1", "set encoding utf8", "set termoption noenhanced", "unset key",
-             f"set border 3 lc rgb '{INK}'", f"set xtics nomirror scale 0.5 offset 0,0.4 tc rgb '{INK}'",
+             f"set border 3 lc rgb '{INK}'",
+             f"set xtics nomirror scale 0.5 offset 0,0.4 tc rgb '{INK}'",
              f"set ytics nomirror scale 0.5 offset 0.5,0 tc rgb '{INK}'", "set multiplot"]
     top = 0
     for panel in figure["panels"]:
         height, draw_panel = PANELS["cells" if is_crowded(panel) else panel["kind"]]
-        words += ["unset label", "unset arrow", "unset logscale", *draw_panel(panel, Frame(top, total))]
+        words += ["unset label", "unset arrow", "unset logscale",
+                  *draw_panel(panel, Frame(top, total))]
         top += height(panel)
     return "\n".join([*words, "unset multiplot", ""])
 

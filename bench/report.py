@@ -170,7 +170,7 @@ def headline_part(results):
             + (" * wrk's cpu was full: this is its limit, not the server's."
                if any(row.get("generator_bound") for row in rows) else "") + "</p>")
     return (f'<h2 id="headline">The servers side by side</h2>'
-            f"{table('the servers side by side', heads, lines, 'headline', row_classes=ours(rows), raw=True)}{note}")
+            + table("the servers side by side", heads, lines, "headline", ours(rows), True) + note)
 
 
 def cell_words(one, deadline_seconds):
@@ -200,9 +200,10 @@ def matrix_part(result, results):
     lines.append("</tbody></table>")
     legend = "".join(f"<li>{esc(fault['head'])}: {esc(fault['what'])}</li>"
                      for fault in result["faults"])
-    return (scrolling("".join(lines), result["title"]) + '<p class="small soft">How much longer a fresh client waits than '
-            "without the fault. Underlined: not as predicted.</p><details><summary>what is done "
-            f'in each column</summary><ul class="plain small">{legend}</ul></details>')
+    return (scrolling("".join(lines), result["title"])
+            + '<p class="small soft">How much longer a fresh client waits than without the fault. '
+            "Underlined: not as predicted.</p><details><summary>what is done in each column"
+            f'</summary><ul class="plain small">{legend}</ul></details>')
 
 
 def badge(result):
@@ -314,7 +315,7 @@ def page(results, environment, pictures, tutorial=None):
     parts = ['<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
              '<meta name="viewport" content="width=device-width, initial-scale=1">',
              "<title>Four ways to serve: measured</title>", f"<style>{STYLE}</style></head><body>",
-             f'<p class="home"><a href="{esc(tutorial)}">← The tutorial</a></p>' if tutorial else "",
+             f'<p><a href="{esc(tutorial)}">← The tutorial</a></p>' if tutorial else "",
              "<h1>Four ways to serve, measured</h1>", summary(results, environment),
              problem_list(bad) if bad else ""]
     if skipped:

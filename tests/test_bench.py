@@ -383,6 +383,15 @@ class Pictures(unittest.TestCase):
         at = [places(many, f"server {i}")[0] for i in range(7)]
         self.assertEqual((len({x for x, _ in at}), len({y for _, y in at})), (3, 3))
 
+    def test_failures_close_together_can_be_read(self):
+        panel = line_panel(("a", [[0, 5], [10, 5]]))
+        panel["series"][0]["crosses"] = [[4, 5, 1234], [4.2, 5, 5678], [9.9, 5, 90]]
+        svg = pictures.draw({"panels": [panel]}, "x", "x")
+        (first, second, third) = [places(svg, words)[0] for words in ("1234", "5678", "90")]
+        self.assertEqual(first[1], third[1])
+        self.assertGreater(second[1], first[1] + pictures.FONT)
+        self.assertLess(third[0] + pictures.text_width("90"), places(svg, "a")[0][0])
+
     def test_endless_is_no_bar(self):
         def boxes(**bar):
             panel = {"kind": "bars", "x_label": "ms", "bars": [
