@@ -33,7 +33,7 @@ dl.story dt { color: var(--soft); } dl.story dd { margin: 0; }
   100% no-repeat local, linear-gradient(to left, var(--line), transparent) right / 0.8rem 100%
   no-repeat; } /* a shadow at the right edge until the table's end is reached */
 :focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
-table { border-collapse: collapse; width: 100%; font-size: 0.84rem;
+table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: 0.84rem;
   font-variant-numeric: tabular-nums; }
 th, td { padding: 0.28rem 0.5rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
@@ -59,7 +59,8 @@ figure { margin: 1rem 0; }
 figure svg { display: block; width: 100%; max-width: 32.5rem; height: auto; }
 @media (min-width: 70rem) { .pictured { display: grid; column-gap: 2rem;
   grid-template: auto 1fr / minmax(0, 1fr) 30rem; } figure { grid-area: 1 / 2 / 3; } }
-@media (max-width: 40rem) { th:first-child, td:first-child { white-space: normal; }
+@media (max-width: 40rem) { th:first-child, td:first-child { white-space: normal;
+  min-width: 5.8rem; }
   .matrix td:first-child { white-space: normal; } .matrix { font-size: 0.78rem; }
   .matrix thead th { min-width: 4.7rem; } }
 @media print { .scroll { overflow: visible; } h2, .question { break-after: avoid; }
