@@ -219,7 +219,10 @@ static bool authority_valid(struct slice a)
 }
 
 /* "http://host:port/path" names the host itself; what follows is as in a plain target.
- * RFC 9112 section 3.2.2. On NEXT *c stands behind the authority. */
+ * RFC 9112 section 3.2.2. On NEXT *c stands behind the authority.
+ * No connection here is secured, so https must be refused, RFC 9110 section 7.4. With 421
+ * and not 400: nothing is wrong with the request but the server that it was sent to, and
+ * 421 tells a client that it may try over another connection (section 15.5.20). */
 static int parse_authority(struct http_parser *p, const char **c, const char *end)
 {
     static const char schemes[2][9] = { "http://", "https://" };
@@ -245,9 +248,9 @@ static int parse_authority(struct http_parser *p, const char **c, const char *en
         if (s == end)
             return MORE;
         *c = s;
-        return authority_valid(authority)
-                   ? NEXT
-                   : refuse(p, 400, "invalid authority in the target");
+        if (!authority_valid(authority))
+            return refuse(p, 400, "invalid authority in the target");
+        return i == 0 ? NEXT : refuse(p, 421, "https is asked for without TLS");
     }
     return refuse(p, 400, "target is neither a path nor an http URI");
 }
@@ -877,6 +880,7 @@ static const struct {
     STATUS(413, "Content Too Large"),
     STATUS(414, "URI Too Long"),
     STATUS(417, "Expectation Failed"),
+    STATUS(421, "Misdirected Request"),
     STATUS(431, "Request Header Fields Too Large"),
     STATUS(501, "Not Implemented"),
     STATUS(503, "Service Unavailable"),
