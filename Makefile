@@ -260,7 +260,7 @@ build/fuzz/fuzz_%: build/fuzz/obj/tests/fuzz_%.o build/fuzz/obj/common.a
 	$(call say,ld $@)
 	$(Q)clang $(FUZZ_CFLAGS) -o $@ $^
 
-fuzz: ## set up, build, feed nonsense to the parser and to conn
+fuzz: ## set up, build, feed nonsense to the parsers and to conn
 	@common/setup.sh build fuzz
 	@$(MAKE) --no-print-directory $(PARALLEL) $(FUZZERS)
 	@$(MAKE) --no-print-directory -k run-fuzz

@@ -114,6 +114,7 @@ enum flag {
     SAYS_CLOSE = 32,
     SAYS_KEEP_ALIVE = 64,
     EXPECTS_CONTINUE = 128,
+    UNTIL_CLOSE = 256, /* a response's body ends where the connection does */
 };
 
 /* What a step of the parser says: go on, wait for bytes, or minus a status. */

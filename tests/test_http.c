@@ -1,4 +1,4 @@
-/* test_http.c - what http.c accepts, what it refuses, and with which status.
+/* test_http.c - what the parser of requests accepts, what it refuses, and with which status.
  * Does not: compare with other parsers (test_http_oracle.c), know connections. */
 #include "http.h"
 
