@@ -173,7 +173,7 @@ clean: ## remove all that was made
 .PHONY: test bench bench-programs fooled soak programs run-tests counts close-listener fuzz run-fuzz diff-1-2 diff-2-3 diff-3-4 diff-select-poll
 
 test: ## set up, build, run all tests
-	@common/setup.sh build test bench $(if $(VALGRIND),valgrind) $(if $(findstring clang,$(CC)),fuzz)
+	@common/setup.sh build test bench $(if $(SANITIZE),,valgrind) $(if $(findstring clang,$(CC)),fuzz)
 	@$(MAKE) --no-print-directory $(PARALLEL) programs
 	@$(MAKE) --no-print-directory run-tests
 
@@ -205,8 +205,8 @@ run-tests:
 	  $(filter-out $(BLACK_BOX:%=$(B)/tests/%),$(TESTS)) \
 	  -- tests/diff.sh $(if $(SANITIZE)$(VALGRIND),,$(PLAIN_TESTS))
 
-counts: ## count system calls, allocations, bytes of a request
-	@common/setup.sh build test
+counts: ## count system calls, allocations, instructions, bytes of a request
+	@common/setup.sh build test valgrind
 	@$(MAKE) --no-print-directory $(PARALLEL) all $(COUNTER)
 	@python3 tests/counts.py $(B)
 
@@ -260,7 +260,7 @@ build/fuzz/fuzz_%: build/fuzz/obj/tests/fuzz_%.o build/fuzz/obj/common.a
 	$(call say,ld $@)
 	$(Q)clang $(FUZZ_CFLAGS) -o $@ $^
 
-fuzz: ## set up, build, feed nonsense to the parser and to conn
+fuzz: ## set up, build, feed nonsense to the parsers and to conn
 	@common/setup.sh build fuzz
 	@$(MAKE) --no-print-directory $(PARALLEL) $(FUZZERS)
 	@$(MAKE) --no-print-directory -k run-fuzz

@@ -1,5 +1,5 @@
 /* clock.h - the time that deadlines are made of.
- * Does not: tell the date; that is http.c's. */
+ * Does not: tell the date; that is http_format.c's. */
 #ifndef CLOCK_H
 #define CLOCK_H
 

@@ -815,6 +815,9 @@ static const struct hostile hostiles[] = {
     /* Host: section 3.2 */
     BAD(400, "GET / HTTP/1.1\r\n\r\n"),
     BAD(400, "GET http://x/ HTTP/1.1\r\n\r\n"),
+    /* https on a plain socket: RFC 9110 section 7.4 */
+    BAD(421, "GET https://x/ HTTP/1.1\r\nHost: x\r\n\r\n"),
+    BAD(421, "GET HTTPS://x:443/ HTTP/1.1\r\nHost: x:443\r\n\r\n"),
     BAD(400, FIELD("Host: x")),
     BAD(400, FIELD("Host: y")),
     BAD(400, FIELD("host:")),
