@@ -13,6 +13,7 @@
 
 #include "clock.h"
 #include "conn.h"
+#include "http1.h"
 #include "log.h"
 #include "stats.h"
 
@@ -42,7 +43,7 @@ static void reply_format(struct conn *c, const struct request *req, int status,
     va_start(args, format);
     len = (size_t)vsnprintf(body, sizeof(body), format, args);
     va_end(args);
-    conn_reply(c, req, status, type, none,
+    http_reply(c, req, status, type, none,
                (struct slice){ body, len < sizeof(body) ? len : sizeof(body) - 1 });
 }
 
@@ -67,13 +68,13 @@ static long number(struct conn *c, const struct request *req, const char *key, l
 
 static void hello(struct conn *c, const struct request *req)
 {
-    conn_reply(c, req, 200, SLICE("text/html;charset=UTF-8"), none,
+    http_reply(c, req, 200, SLICE("text/html;charset=UTF-8"), none,
                SLICE("hello world!"));
 }
 
 static void echo(struct conn *c, const struct request *req)
 {
-    conn_reply(c, req, 200,
+    http_reply(c, req, 200,
                req->type.len > 0 ? req->type : SLICE("application/octet-stream"), none,
                req->body);
 }
@@ -133,7 +134,7 @@ static void bytes(struct conn *c, const struct request *req)
     long n = number(c, req, "n", BYTES_MAX);
 
     if (n != -1)
-        conn_reply_produced(c, req, SLICE("application/octet-stream"), (uint64_t)n,
+        http_reply_produced(c, req, SLICE("application/octet-stream"), (uint64_t)n,
                             produce_letters);
 }
 
@@ -185,7 +186,7 @@ static unsigned long pid_of(int slot)
 
 static void show_stats(struct conn *c, const struct request *req)
 {
-    static char body[STATS_ROOM];
+    static _Thread_local char body[STATS_ROOM];
     FILE *out = fmemopen(body, sizeof(body), "w");
     long len;
 
@@ -212,7 +213,7 @@ static void show_stats(struct conn *c, const struct request *req)
     fputs("]}\n", out);
     len = ftell(out);
     fclose(out);
-    conn_reply(c, req, 200, json, none, (struct slice){ body, (size_t)len });
+    http_reply(c, req, 200, json, none, (struct slice){ body, (size_t)len });
 }
 
 #define ALLOW(methods)                                                                   \
@@ -244,8 +245,9 @@ static void on_connect(struct conn *c)
     log_line(LOG_DEBUG, "client %d: connected", c->fd);
 }
 
-static void on_message(struct conn *c, const struct request *req)
+static void on_message(struct conn *c, const void *message)
 {
+    const struct request *req = message;
     struct slice path = req->path;
     char plain[PATH_CAP];
 
@@ -260,11 +262,11 @@ static void on_message(struct conn *c, const struct request *req)
         if (routes[i].methods & req->method)
             routes[i].handler(c, req);
         else
-            conn_reply(c, req, 405, text, routes[i].allow,
+            http_reply(c, req, 405, text, routes[i].allow,
                        SLICE("method not allowed here\n"));
         return;
     }
-    conn_reply(c, req, 404, text, none, SLICE("no such page\n"));
+    http_reply(c, req, 404, text, none, SLICE("no such page\n"));
 }
 
 static void on_close(struct conn *c)
@@ -272,4 +274,7 @@ static void on_close(struct conn *c)
     log_line(LOG_DEBUG, "client %d: gone after %u requests", c->fd, c->requests);
 }
 
-const struct app app = { on_connect, on_message, on_close };
+const struct app app = { .protocol = &http1,
+                         .on_connect = on_connect,
+                         .on_message = on_message,
+                         .on_close = on_close };

@@ -21,12 +21,12 @@
 static const char magic[8] = "SCORES\n";
 static struct stats private_cell;
 static struct conn_stats private_conn;
-static struct conn_stats *own_conns;
-static int own_fds; /* records in own_conns */
+static _Thread_local struct conn_stats *own_conns;
+static _Thread_local int own_fds; /* records in own_conns */
 static int board_fd = -1;
-static int own_slot;
+static _Thread_local int own_slot;
 
-struct stats *stats = &private_cell;
+_Thread_local struct stats *stats = &private_cell;
 struct board *board;
 
 /* The records of a cell's connections lie behind the head. The memory is sparse: an fd

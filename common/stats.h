@@ -66,8 +66,8 @@ struct board {
     struct stats cells[2 * MAX_WORKERS];
 };
 
-/* This process's cell. Never NULL: before stats_setup() it is a private one. */
-extern struct stats *stats;
+/* This thread's cell. Never NULL: before stats_take() it is one that nobody looks at. */
+extern _Thread_local struct stats *stats;
 extern struct board *board;
 
 /* Before any fork: make a board for a server that listens where `opt` says. Failure:

@@ -16,6 +16,7 @@
 
 #include "app.h"
 #include "clock.h"
+#include "http1.h"
 #include "stats.h"
 #include "stop.h"
 
@@ -53,8 +54,9 @@ static void on_close(struct conn *c)
 
 /* GET /?TEXT: TEXT; /slow?TEXT: not at once. GET /copy?n=N and /bytes?n=N: N letters, at
  * once or produced. POST: the body. */
-static void on_message(struct conn *c, const struct request *req)
+static void on_message(struct conn *c, const void *message)
 {
+    const struct request *req = message;
     static char text[MAX_BODY];
     struct slice body = req->method == HTTP_POST ? req->body : req->query;
     char number[16];
@@ -63,7 +65,7 @@ static void on_message(struct conn *c, const struct request *req)
     if (http_query(req->query, "n", number, sizeof(number)) > 0)
         n = strtoul(number, NULL, 10);
     if (slice_equal(req->path, SLICE("/bytes"))) {
-        conn_reply_produced(c, req, SLICE("text/plain"), n, letters);
+        http_reply_produced(c, req, SLICE("text/plain"), n, letters);
         return;
     }
     if (slice_equal(req->path, SLICE("/slow"))) {
@@ -75,10 +77,13 @@ static void on_message(struct conn *c, const struct request *req)
         letters(0, text, n);
         body = (struct slice){ text, n };
     }
-    conn_reply(c, req, 200, SLICE("text/plain"), SLICE(""), body);
+    http_reply(c, req, 200, SLICE("text/plain"), SLICE(""), body);
 }
 
-const struct app app = { on_connect, on_message, on_close };
+const struct app app = { .protocol = &http1,
+                         .on_connect = on_connect,
+                         .on_message = on_message,
+                         .on_close = on_close };
 
 /* ---- Both ends ---- */
 
@@ -281,9 +286,9 @@ static void expect_idle(void)
 {
     ck_assert_ptr_nonnull(c);
     ck_assert_int_eq(c->want, WANT_READ);
-    ck_assert_msg(c->in.base == NULL && c->out.base == NULL,
-                  "in: %u of %u, out: %u of %u", c->in.len, c->in.cap, c->out.len,
-                  c->out.cap);
+    ck_assert_msg(c->in.base == NULL && c->out.kept.base == NULL,
+                  "in: %u of %u, out: %u of %u", c->in.len, c->in.cap, c->out.kept.len,
+                  c->out.kept.cap);
 }
 
 static void expect_closed(void)
@@ -466,8 +471,8 @@ START_TEST(produced_body)
     serve();
     ck_assert_int_eq(c->want, WANT_WRITE);
     while (c->want == WANT_WRITE) {
-        ck_assert_msg(c->out.cap + c->in.cap <= 2048, "in %u, out %u", c->in.cap,
-                      c->out.cap);
+        ck_assert_msg(c->out.kept.cap + c->in.cap <= 2048, "in %u, out %u", c->in.cap,
+                      c->out.kept.cap);
         receive(100000);
         serve();
     }
@@ -498,8 +503,8 @@ START_TEST(backpressure)
         sent += n;
         serve();
         ck_assert_ptr_nonnull(c);
-        ck_assert_msg(c->in.cap + c->out.cap <= bound, "in %u, out %u", c->in.cap,
-                      c->out.cap);
+        ck_assert_msg(c->in.cap + c->out.kept.cap <= bound, "in %u, out %u", c->in.cap,
+                      c->out.kept.cap);
     } while (n > 0);
     ck_assert_int_eq(c->want, WANT_WRITE);
     ck_assert_uint_lt(c->requests, (unsigned)count);
@@ -508,8 +513,8 @@ START_TEST(backpressure)
         sent += send_what_fits(requests + sent, len - sent);
         serve();
         receive(3000);
-        ck_assert_msg(c->in.cap + c->out.cap <= bound, "in %u, out %u", c->in.cap,
-                      c->out.cap);
+        ck_assert_msg(c->in.cap + c->out.kept.cap <= bound, "in %u, out %u", c->in.cap,
+                      c->out.kept.cap);
     }
     ck_assert_uint_eq(c->requests, (unsigned)count);
     for (int i = 0; i < count; i++)
@@ -723,7 +728,7 @@ END_TEST
 
 /* ---- Refused ---- */
 
-static const struct refusal {
+static const struct refused_case {
     const char *name, *request;
     int status;
     int answered; /* before it */
@@ -749,7 +754,7 @@ static const struct refusal {
  * follow. The connection reads on, for a while, so that no reset overtakes the answer. */
 START_TEST(refused)
 {
-    const struct refusal *k = &refusals[_i];
+    const struct refused_case *k = &refusals[_i];
     size_t len = strlen(k->request);
 
     conn_setup(&opt, false);
