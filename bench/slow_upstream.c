@@ -183,8 +183,7 @@ static void on_accept_error(struct evconnlistener *listener, void *arg)
 static void accept_all(int fd)
 {
     upstream.listener =
-        evconnlistener_new(upstream.base, on_accept, NULL,
-                           LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
+        evconnlistener_new(upstream.base, on_accept, NULL, LEV_OPT_CLOSE_ON_EXEC, 0, fd);
     must(upstream.listener != NULL, "evconnlistener_new");
     evconnlistener_set_error_cb(upstream.listener, on_accept_error);
 }
@@ -239,6 +238,21 @@ static void open_base(void)
     must(upstream.base != NULL, "event_base_new");
 }
 
+/* SIGTERM and SIGINT end the loop; then all is given back. */
+static void run(void)
+{
+    struct event *terminate = evsignal_new(upstream.base, SIGTERM, on_signal, NULL);
+    struct event *interrupt = evsignal_new(upstream.base, SIGINT, on_signal, NULL);
+
+    must(terminate && evsignal_add(terminate, NULL) == 0, "SIGTERM");
+    must(interrupt && evsignal_add(interrupt, NULL) == 0, "SIGINT");
+    event_base_dispatch(upstream.base);
+    connection_close_all();
+    counts_reset();
+    event_free(terminate);
+    event_free(interrupt);
+}
+
 int main(int argc, char **argv)
 {
     struct argp argp = { .options = table,
@@ -247,7 +261,6 @@ int main(int argc, char **argv)
                          .doc = "Be a slow upstream, or a broken one.\v-" };
     struct words words = { 0 };
     struct sockaddr_in address;
-    struct event *terminate, *interrupt;
     int listener, filler = -1;
 
     /* Without ARGP_NO_ERRS argp spreads an error over two lines; with it, it has no help
@@ -256,10 +269,6 @@ int main(int argc, char **argv)
     limit_connections();
     signal(SIGPIPE, SIG_IGN); /* libevent writes with writev(2): no MSG_NOSIGNAL */
     open_base();
-    terminate = evsignal_new(upstream.base, SIGTERM, on_signal, NULL);
-    interrupt = evsignal_new(upstream.base, SIGINT, on_signal, NULL);
-    must(terminate && evsignal_add(terminate, NULL) == 0, "SIGTERM");
-    must(interrupt && evsignal_add(interrupt, NULL) == 0, "SIGINT");
     listener = listen_on_loopback(words.port, words.no_accept ? 0 : BACKLOG, &address);
     if (words.no_accept)
         filler = fill_queue(&address);
@@ -268,17 +277,12 @@ int main(int argc, char **argv)
     printf("slow_upstream: listening on 127.0.0.1:%d (pid %d)\n", ntohs(address.sin_port),
            (int)getpid());
     fflush(stdout);
-    event_base_dispatch(upstream.base);
-    connection_close_all();
-    counts_reset();
+    run();
     if (upstream.listener)
-        evconnlistener_free(upstream.listener); /* closes the socket, too */
-    else
-        close(listener);
+        evconnlistener_free(upstream.listener);
+    close(listener);
     if (filler != -1)
         close(filler);
-    event_free(terminate);
-    event_free(interrupt);
     event_base_free(upstream.base);
     return 0;
 }

@@ -3,8 +3,10 @@
  * Does not: belong to any server; nothing in common/ knows it.
  *
  *   slow_upstream.c     the command line, the listener, signals
- *   slow_connection.c   one connection: read, wait, answer, next; its end
+ *   slow_connection.c   one connection: its beginning, its events, its end
+ *   slow_step.c         the same, step by step: read, wait, answer, next
  *   slow_request.c      bytes to what was asked
+ *   slow_query.c        the query to how it shall be answered
  *   slow_answer.c       what was asked to a right answer
  *   slow_fault.c        the table of faults: answers that are wrong
  *   slow_counts.c       what was asked how often, and GET /counts
@@ -85,6 +87,16 @@ bool request_read_head(struct asked *a, struct evbuffer *in);
 /* Take what is there of the body. True: it is complete. It may end in a refusal, too. */
 bool request_read_body(struct asked *a, struct evbuffer *in);
 
+/* Between its two files: slow_query.c. Do as the query says. head: the request's, with
+ * NUL behind it. */
+void request_read_query(struct asked *a, const char *head, const char *query);
+
+/* Answer something else instead: an empty body, which is returned, to be filled; a
+ * text. */
+struct evbuffer *request_reply(struct asked *a, int status, const char *type);
+void request_refuse(struct asked *a, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 /* Free what it owns; of a body that still comes nothing is kept. */
 void request_free(struct asked *a);
 
@@ -127,6 +139,18 @@ void connection_open(int fd);
 void connection_close(struct connection *c);
 void connection_reset(struct connection *c);
 void connection_close_all(void);
+
+/* Between its two files: slow_step.c. Take steps until an event must come first. Make the
+ * answer, and be ANSWERING. */
+void connection_run(struct connection *c);
+void connection_answer(struct connection *c);
+
+/* And slow_connection.c. The client went. Be in this state, and count who waits. Wait for
+ * EV_READ, EV_WRITE, or 0: nothing. Let on_timer() be called in so many ms. */
+void connection_left(struct connection *c);
+void connection_set_state(struct connection *c, enum state state);
+void connection_watch(struct connection *c, short what);
+void connection_set_timer(struct connection *c, int ms);
 
 /* For struct fault's `after`. Stay open, mute. End when the next request comes, which is
  * counted and not answered: with FIN; with RST. End now, but count what has come. Send an
