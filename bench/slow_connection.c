@@ -7,7 +7,8 @@
 
 #include "slow_upstream.h"
 
-static LIST_HEAD(, connection) connections = LIST_HEAD_INITIALIZER(connections);
+static LIST_HEAD(connections,
+                 connection) connections = LIST_HEAD_INITIALIZER(connections);
 
 /* ---- the end ---- */
 
@@ -141,7 +142,7 @@ void connection_watch(struct connection *c, short what)
     c->watching = what;
     if (what) {
         event_assign(&c->io, upstream.base, c->fd, (short)(what | EV_PERSIST), on_io, c);
-        event_add(&c->io, NULL);
+        must(event_add(&c->io, NULL) == 0, "event_add");
     }
 }
 
@@ -149,7 +150,7 @@ void connection_set_timer(struct connection *c, int ms)
 {
     struct timeval time = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
 
-    event_add(&c->timer, &time);
+    must(event_add(&c->timer, &time) == 0, "event_add");
 }
 
 static void on_timer(int fd, short what, void *arg)

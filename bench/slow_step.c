@@ -55,6 +55,10 @@ static bool step_body(struct connection *c)
         connection_watch(c, EV_READ);
         return false;
     }
+    if (c->answered && a->last) { /* the rest of the body is nonsense */
+        connection_close(c);
+        return false;
+    }
     connection_set_state(c, c->answered ? READING_HEAD : WAITING);
     c->answered = false;
     return true;

@@ -56,7 +56,8 @@ static const char manual[] =
     "  show=1           the body is the head of the request, as it came\n"
     "  show=fields      the fields of the request come back as Asked-NAME\n"
     "  hop=1            with hop-by-hop fields\n"
-    "  gap=N            ms between an answer and what comes after it (10)\n"
+    "  gap=N            ms between an answer and what comes after it, or between\n"
+    "                   the bytes of fault=drip (10)\n"
     "  fault=NAME       wrongly; see below\n"
     "GET /counts tells what it was asked, in JSON; POST /counts/reset forgets it.\n"
     "Faults:\n";
@@ -116,7 +117,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 /* ---- the listener ---- */
 
-static void must(bool ok, const char *what)
+void must(bool ok, const char *what)
 {
     if (!ok)
         die(EXIT_SYSTEM, "%s: %s", what, strerror(errno));

@@ -212,6 +212,9 @@ struct upstream {
 };
 extern struct upstream upstream;
 
+/* Unless ok, the end of the program: what failed, and errno. */
+void must(bool ok, const char *what);
+
 /* An empty buffer, or the end of the program. */
 struct evbuffer *buffer_new(void);
 

@@ -434,6 +434,12 @@ START_TEST(answers_early)
     client_expect(&c, &r, 200);
     client_send(&c, "1\r\nx\r\n0\r\n\r\n", 11);
     expect_next();
+    client_say(&c, "POST /?fault=early HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client_expect(&c, &r, 200);
+    client_send(&c, "x\r\n", 3);
+    client_expect_end(&c, PATIENCE_MS);
+    client_close(&c);
+    client_open(&c, &s);
     client_say(&c, "POST /?fault=early-close HTTP/1.1\r\nContent-Length: 5\r\n\r\n");
     client_expect(&c, &r, 200);
     client_expect_end(&c, PATIENCE_MS);
@@ -591,6 +597,10 @@ START_TEST(no_more_connections_than_it_may)
 {
     int fds[32];
 
+    if (harness_wrapped()) {
+        skip("valgrind takes descriptors, too");
+        return;
+    }
     server_start_limited(&s, "", 64);
     for (int i = 0; i < 32; i++) {
         client_open(&c, &s);
@@ -621,11 +631,17 @@ static void expect_run(const char *args, int status, const char *says)
 
 START_TEST(options)
 {
+    char taken[32];
+
     expect_run("--help", 0, "fault=NAME");
     expect_run("--help", 0, "close-idle");
     expect_run("--port x", 2, "'x' is not a number");
     expect_run("--nonsense", 2, "unknown");
     expect_run("nonsense", 2, "not an option");
+    server_start(&s, "");
+    snprintf(taken, sizeof taken, "--port %d", s.port);
+    expect_run(taken, 1, "take another with --port");
+    server_stop(&s);
 }
 END_TEST
 
@@ -661,8 +677,8 @@ int main(void)
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
     }
-    tcase_set_timeout(served, scaled_ms(20000) / 1000);
-    tcase_set_timeout(alone, scaled_ms(20000) / 1000);
+    tcase_set_timeout(served, scaled_ms(20));
+    tcase_set_timeout(alone, scaled_ms(20));
     tcase_add_checked_fixture(served, start, stop);
     tcase_add_test(served, letters);
     tcase_add_test(served, frames);
