@@ -517,25 +517,9 @@ END_TEST
 
 enum { MANY = 2000, MANY_MS = 2000 };
 
-static long resident_kib(void)
-{
-    char path[64], line[256];
-    long kib = 0;
-    FILE *f;
-
-    snprintf(path, sizeof path, "/proc/%d/status", (int)s.pid);
-    f = fopen(path, "r");
-    ck_assert_ptr_nonnull(f);
-    while (fgets(line, sizeof line, f))
-        sscanf(line, "VmRSS: %ld", &kib);
-    fclose(f);
-    return kib;
-}
-
 START_TEST(many_wait)
 {
     static int fds[MANY];
-    long before = resident_kib(), after;
 
     for (int i = 0; i < MANY; i++) {
         client_open(&c, &s);
@@ -543,7 +527,6 @@ START_TEST(many_wait)
         fds[i] = c.fd;
     }
     eventually(count("waiting") == MANY, PATIENCE_MS);
-    after = resident_kib();
     for (int i = 0; i < MANY; i++) {
         c.fd = fds[i];
         client_expect(&c, &r, 200);
@@ -555,9 +538,6 @@ START_TEST(many_wait)
     for (int i = 0; i < MANY; i++)
         close(fds[i]);
     eventually(count("open") == 0, PATIENCE_MS);
-    printf("note: slow_upstream: %d requests wait, %ld bytes each\n", MANY,
-           (after - before) * 1024 / MANY);
-    fflush(stdout);
 }
 END_TEST
 
