@@ -132,8 +132,8 @@ static bool step_answer(struct connection *c)
     }
     if (evbuffer_get_length(c->out) == 0 && c->letters == 0)
         return end_answer(c);
-    connection_watch(
-        c, EV_WRITE); /* even if there may be room: the others have their turn first */
+    /* Even if there is room: the others have their turn first. */
+    connection_watch(c, EV_WRITE);
     return false;
 }
 
