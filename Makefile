@@ -96,12 +96,14 @@ FLOOR := $(B)/bench/floor
 EVHTTP := $(B)/bench/evhttp
 CROWD := $(B)/bench/crowd
 CLOSE_LISTENER := $(B)/bench/close_listener
-BENCH := $(FLOOR) $(EVHTTP) $(CROWD) $(CLOSE_LISTENER)
+SLOW_UPSTREAM := $(B)/bench/slow_upstream
+BENCH := $(FLOOR) $(EVHTTP) $(CROWD) $(CLOSE_LISTENER) $(SLOW_UPSTREAM)
 $(FLOOR): $(call obj,bench/floor.c)
 $(CLOSE_LISTENER): $(call obj,bench/close_listener.c)
 $(EVHTTP): $(call obj,bench/peers/evhttp.c)
 $(CROWD): $(call obj,$(wildcard bench/crowd*.c)) $(B)/obj/common.a
-$(EVHTTP) $(CROWD): BENCH_LIBS := $(EVENT_LIBS)
+$(SLOW_UPSTREAM): $(call obj,$(wildcard bench/slow_*.c)) $(B)/obj/common.a
+$(EVHTTP) $(CROWD) $(SLOW_UPSTREAM): BENCH_LIBS := $(EVENT_LIBS)
 $(BENCH):
 	@mkdir -p $(@D)
 	$(call say,ld $@)
