@@ -110,7 +110,7 @@ static void refused(struct conn *c)
  * kept. */
 static bool backed_up(const struct conn *c)
 {
-    return out_pending(c) || c->deferred || c->closing || c->out.broken;
+    return out_pending(&c->out) || c->deferred || c->closing || c->out.broken;
 }
 
 /* [conn.receive] */
@@ -153,7 +153,7 @@ static void keep_rest(struct conn *c, char *bytes, size_t len, size_t at)
     } else if (bytes == c->in.base) {
         c->in.len = (uint32_t)len;
         buf_consume(&c->in, at);
-    } else if (!buf_append(&c->in, bytes + at, len - at, input_limit())) {
+    } else if (at < len && !buf_append(&c->in, bytes + at, len - at, input_limit())) {
         serving.protocol->refuse(c, REFUSE_MEMORY);
         refused(c);
     }
@@ -223,8 +223,8 @@ static void next(struct conn *c, uint64_t sent, bool answered)
         return;
     }
     /* What is long is still on its way when the peer's next message comes. */
-    c->unread |= c->closing && (out_pending(c) || sent > FIRST_FLIGHT);
-    if (out_pending(c)) {
+    c->unread |= c->closing && (out_pending(&c->out) || sent > FIRST_FLIGHT);
+    if (out_pending(&c->out)) {
         turn.now = clock_ms(); /* a blocking send(2) may have slept */
         c->want = WANT_WRITE;
         if (sent > 0 || c->clock != CLOCK_SEND)
@@ -243,12 +243,12 @@ static void next(struct conn *c, uint64_t sent, bool answered)
 }
 
 /* [conn.turn] */
-/* Send, and answer what has been read and was not looked at, by turns, until there is no
- * more of either. Bytes that were read already cause no event. */
-static void go_on(struct conn *c, char *bytes, size_t len, bool more)
+/* Answer what has been read and was not looked at, and send the answers, by turns, until
+ * there is no more of either. Bytes that were read already cause no event. sent: bytes
+ * that have left in this turn. */
+static void go_on(struct conn *c, char *bytes, size_t len, bool more, uint64_t sent)
 {
     uint32_t before = c->requests;
-    uint64_t sent = out_flush(c);
 
     while (more && !backed_up(c)) {
         more = take(c, bytes, len);
@@ -280,7 +280,7 @@ static void refuse(struct conn *c, enum refusal why)
     serving.protocol->refuse(c, why);
     refused(c);
     buf_free(&c->in);
-    go_on(c, NULL, 0, false);
+    go_on(c, NULL, 0, false, out_flush(c));
 }
 
 /* The deadline has passed, and a last look has changed nothing. */
@@ -325,13 +325,13 @@ static void fill(struct conn *c)
     if (in->len == 0) {
         n = turn.input_len = receive(c, turn.input, SCRATCH);
         if (n > 0)
-            go_on(c, turn.input, n, true);
+            go_on(c, turn.input, n, true, 0);
         turn.input_len = 0;
     } else if (buf_reserve(in, READ_MIN, input_limit())) {
         n = receive(c, in->base + in->len, in->cap - in->len);
         in->len += (uint32_t)n;
         if (n > 0)
-            go_on(c, in->base, in->len, true);
+            go_on(c, in->base, in->len, true, 0);
     } else {
         refuse(c, REFUSE_MEMORY);
     }
@@ -352,7 +352,7 @@ void conn_fill(struct conn *c)
 void conn_drain(struct conn *c)
 {
     turn.now = clock_ms();
-    go_on(c, c->in.base, c->in.len, c->stalled);
+    go_on(c, c->in.base, c->in.len, c->stalled, out_flush(c));
     if (c->want == WANT_WRITE && deadline_over(c))
         expire(c);
 }

@@ -44,6 +44,8 @@ static void link_conn(struct conn *c, enum clock clock)
 
     c->clock = clock;
     c->deadline = turn.now + timeouts_ms[clock];
+    if (c->deadline < turn.first_deadline)
+        turn.first_deadline = c->deadline;
     c->prev = list->last;
     c->next = NULL;
     *(c->prev ? &c->prev->next : &list->first) = c;
@@ -101,15 +103,18 @@ int deadline_next_ms(void)
     for (int clock = 0; clock < CLOCKS; clock++)
         if (turn.lists[clock].first && turn.lists[clock].first->deadline < first)
             first = turn.lists[clock].first->deadline;
+    turn.first_deadline = first;
     if (first == INT64_MAX)
         return -1;
-    first -= clock_ms();
+    first -= turn.now;
     return first <= 0 ? 0 : first >= INT_MAX ? INT_MAX : (int)first + 1;
 }
 
 struct conn *deadline_passed(void)
 {
     turn.now = clock_ms();
+    if (turn.now < turn.first_deadline)
+        return NULL;
     for (int clock = 0; clock < CLOCKS; clock++)
         if (turn.lists[clock].first && deadline_over(turn.lists[clock].first))
             return turn.lists[clock].first;

@@ -42,7 +42,8 @@ void deadline_bound(struct conn *c);
 /* Is its time up? As of turn.now. */
 bool deadline_over(const struct conn *c);
 
-/* Milliseconds until the first deadline of this thread, at least 0; -1: there is none. */
+/* Milliseconds from turn.now until the first deadline of this thread, at least 0; -1:
+ * there is none. */
 int deadline_next_ms(void);
 
 /* One whose time is up; NULL: there is none. Reads the clock. */

@@ -52,7 +52,8 @@ struct slice http_reason(int status)
 }
 
 /* The beginning of nearly all responses, formatted once a second. */
-static _Thread_local char ok_and_date[] = "HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
+static _Thread_local char ok_and_date[] =
+    "HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
 enum { DATE_AT = 17, DATE_LEN = sizeof(ok_and_date) - 1 - DATE_AT };
 
 void http_date_update(void)

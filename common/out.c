@@ -13,11 +13,6 @@
 
 enum { SEND_ROUNDS = 16 }; /* pieces of a produced body before others get their turn */
 
-bool out_pending(const struct conn *c)
-{
-    return c->out.kept.len > 0 || c->out.produce != NULL;
-}
-
 /* [out.send] */
 /* Send what the socket takes. Returns how many bytes that were. */
 static size_t send_some(struct conn *c, const char *bytes, size_t len)

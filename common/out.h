@@ -43,7 +43,10 @@ void out_put_produced(struct conn *c, uint64_t length, out_produce *produce);
 uint64_t out_flush(struct conn *c);
 
 /* Is anything left that the socket did not take? */
-bool out_pending(const struct conn *c);
+static inline bool out_pending(const struct out *out)
+{
+    return out->kept.len > 0 || out->produce != NULL;
+}
 
 void out_free(struct conn *c);
 

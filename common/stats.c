@@ -20,13 +20,13 @@
 
 static const char magic[8] = "SCORES\n";
 static struct stats private_cell;
-static struct conn_stats private_conn;
-static _Thread_local struct conn_stats *own_conns;
-static _Thread_local int own_fds; /* records in own_conns */
 static int board_fd = -1;
 static _Thread_local int own_slot;
 
 _Thread_local struct stats *stats = &private_cell;
+_Thread_local struct conn_stats *stats_own_conns;
+_Thread_local int stats_own_fds;
+struct conn_stats stats_nobody;
 struct board *board;
 
 /* The records of a cell's connections lie behind the head. The memory is sparse: an fd
@@ -160,8 +160,8 @@ void stats_take(int slot, int side)
 {
     own_slot = slot;
     stats = stats_cell(slot, side);
-    own_conns = (struct conn_stats *)stats_conns(stats);
-    own_fds = (int)board->fds;
+    stats_own_conns = (struct conn_stats *)stats_conns(stats);
+    stats_own_fds = (int)board->fds;
     stats_set(&stats->pid, (uint64_t)getpid());
     stats_set(&stats->state, WORKER_STARTING);
     stats_set(&stats->started_ms, (uint64_t)clock_ms());
@@ -173,9 +173,4 @@ void stats_take(int slot, int side)
 int stats_slot(void)
 {
     return own_slot;
-}
-
-struct conn_stats *stats_conn(int fd)
-{
-    return fd < own_fds ? &own_conns[fd] : &private_conn;
 }

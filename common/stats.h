@@ -94,8 +94,15 @@ const struct conn_stats *stats_conns(const struct stats *cell);
 void stats_take(int slot, int side);
 int stats_slot(void); /* of this process */
 
-/* The record of connection `fd` of this process. */
-struct conn_stats *stats_conn(int fd);
+/* The record of connection `fd` of this thread's cell. */
+extern _Thread_local struct conn_stats *stats_own_conns; /* borrowed from the board */
+extern _Thread_local int stats_own_fds;                  /* so many */
+extern struct conn_stats stats_nobody;                   /* for descriptors beyond */
+
+static inline struct conn_stats *stats_conn(int fd)
+{
+    return fd < stats_own_fds ? &stats_own_conns[fd] : &stats_nobody;
+}
 
 /* Plain addition: one writer needs no locked instruction. */
 static inline void stats_add(_Atomic uint64_t *counter, uint64_t n)

@@ -17,6 +17,7 @@ enum { SCRATCH = 65536 }; /* bytes read or written at once */
 struct turn {
     int64_t now; /* clock_ms() of this turn */
     struct deadline_list lists[CLOCKS];
+    int64_t first_deadline;       /* no list has an earlier one; it may be out of date */
     uint32_t last_id;             /* counts the connections of this thread */
     size_t input_len, output_len; /* bytes in use; 0 between two turns */
     struct conn *conn;            /* borrowed: whose message is with the application */
