@@ -266,6 +266,10 @@ static const struct accepted {
     { "obs-text in a value", GET("Content-Type: a/\x80\xff\xc3\xa4\r\n"),
       .type = "a/\x80\xff\xc3\xa4" },
     { "a tab and a blank within a value", GET("X: a\tb c\r\n") },
+    { "tabs all over a value", GET("Content-Type: a\tbcdefg\thijklmn\to\r\n"),
+      .type = "a\tbcdefg\thijklmn\to" },
+    { "0xff before what is nearly DEL", GET("Content-Type: ab\xff~cdef\xff\xff~\r\n"),
+      .type = "ab\xff~cdef\xff\xff~" },
     { "every character a name may hold", GET("!#$%&'*+-.^_`|~09azAZ: x\r\n") },
     { "colons in a value", GET("X: a:b::c\r\n") },
     { "an unknown field", GET("X-Y: z\r\nX-Y: z\r\n") },
@@ -480,6 +484,11 @@ static const struct refused {
     { "vertical tab before chunked", 400,
       POST("Transfer-Encoding: \vchunked\r\n", "0\r\n\r\n") },
     { "DEL in a value", 400, GET("X: a\x7f\r\n") },
+    { "DEL behind 0xff", 400,
+      GET("X: abc\xff\x7f"
+          "defgh\r\n") },
+    { "NUL behind a tab, in the same word", 400, GET("X: a\tbc\0defghi\r\n") },
+    { "a control character at the end of a word", 400, GET("X: abcdefg\x1fhijk\r\n") },
 
     /* RFC 9112 section 3.2, RFC 9110 section 7.2 */
     { "1.1 without a Host", 400, BYTES("GET / HTTP/1.1\r\n\r\n") },
