@@ -4,6 +4,7 @@ Does not: measure or draw; pictures come in as SVG text, wide and narrow.
 """
 import html
 
+import checks
 import tables
 
 STYLE = """
@@ -195,15 +196,27 @@ def badge(result):
         return '<span class="badge mid">skipped</span>'
     if not result["ok"]:
         return '<span class="badge bad">failed</span>'
-    if result["agrees"] is None:
-        return ""
-    return ('<span class="badge good">as predicted</span>' if result["agrees"] else
-            '<span class="badge mid">against the prediction</span>')
+    words = checks.badge_words(result)
+    kind = "good" if result["agrees"] else "mid"
+    return f'<span class="badge {kind}">{esc(words)}</span>' if words else ""
 
 
 def problem_list(problems):
     items = "".join(f"<li>{esc(problem)}</li>" for problem in problems)
     return f'<div class="problems"><b>This went wrong</b><ul>{items}</ul></div>'
+
+
+def checks_part(result):
+    """Every check with both its sides."""
+    found = result.get("checks") or []
+    if not found:
+        return ""
+    lines = [[check["what"], *(checks.number(check[name]) for name in
+                               ("predicted", "measured", "low", "high")),
+              check["tolerance"], check["why"] or check["state"]] for check in found]
+    heads = ["checked", "predicted", "measured", "from", "to", "tolerance", "verdict"]
+    return (f"<details><summary>all checks, {len(lines)}</summary>{table(heads, lines)}"
+            "</details>")
 
 
 def counters_text(result):
@@ -236,6 +249,7 @@ def section(result, results, picture):
         open_ = " open" if len(cells) <= 10 else ""
         parts.append(f"<details{open_}><summary>all numbers, {len(cells)} rows</summary>"
                      f"{table(heads, cells, row_classes=ours(result['rows']))}</details>")
+    parts.append(checks_part(result))
     for note in result["notes"]:
         parts.append(f'<p class="small soft">{esc(note)}.</p>')
     parts.append(f'<p class="small soft">Again: <code>{esc(result["command"])}</code> '

@@ -18,14 +18,17 @@ results.json, format 1 (what is there stays; more may be added):
                    failure-matrix: {..., cells: {fault: {state, predicted, factor, wait_us,
                    base_us, answered, lost, lost_share}}}
       finding      one sentence, made from rows
-      agrees       whether the rows agree with the prediction; null: cannot be said
+      checks       [{what, predicted, measured, low, high, tolerance, state, why}]; checks.py
+      tolerance    of all checks, in words
+      agrees       whether all checks hold; null: one could not be measured, or there is none
+      not_measured   null, or which check was not, and why: "spread 0.12, effect 0.01"
       ok           false if anything in `problems` happened
       problems, notes   [text]
       skipped      null, or why it could not be run
       figure       what pictures.py draws, or null
       seconds, kernel_counters   how long it took, and what the kernel counted meanwhile
   }}
-candidate: floor, evhttp, nginx, stage1, stage2, stage3-select, stage3-poll, stage4, stage4-edge,
+candidate: floor, evhttp, nginx, php, stage1, stage2, stage3-select, stage3-poll, stage4, stage4-edge,
 stage4-shared, stage4-exclusive.
 """
 import sys
@@ -41,6 +44,7 @@ import textwrap  # noqa: E402
 import time  # noqa: E402
 import traceback  # noqa: E402
 
+import checks  # noqa: E402
 import context  # noqa: E402
 import costs  # noqa: E402
 import environment  # noqa: E402
@@ -128,7 +132,7 @@ def parse_arguments(argv):
     wrong = [name for name in options.only if name not in names]
     if wrong:
         parser.error(f"no experiment '{wrong[0]}'; there are: {', '.join(names)}")
-    known = {row[2] for row in context.candidates.STAGES} | {"floor", "nginx", "evhttp"}
+    known = {row[2] for row in context.candidates.STAGES} | {"floor", "nginx", "evhttp", "php"}
     wrong = [name for name in options.stages if name not in known]
     if wrong:
         parser.error(f"no server '{wrong[0]}'; there are: {', '.join(sorted(known))}")
@@ -158,7 +162,8 @@ def run_experiment(ctx, experiment, options):
     name, title, question, function = experiment
     result = {"name": name, "title": title, "question": question,
               "command": command_of(name, options), "prediction": None, "rows": [],
-              "finding": None, "agrees": None, "skipped": None, "figure": None}
+              "finding": None, "agrees": None, "checks": [], "tolerance": None,
+              "not_measured": None, "skipped": None, "figure": None}
     ctx.begin(name)
     began, counters = time.monotonic(), measure.kernel_counters()
     try:
@@ -204,6 +209,8 @@ def print_result(ctx, result):
                                 tables.terminal_rows(result, ctx.p["main_clients"])))
     if result["finding"]:
         print(textwrap.fill(result["finding"], 78))
+    if result["ok"] and not result["skipped"] and checks.badge_words(result):
+        print(textwrap.fill(f"[{checks.badge_words(result)}]", 78))
     for note in result["notes"]:
         print(textwrap.fill(f"note: {note}", 78))
     for problem in result["problems"]:

@@ -68,7 +68,10 @@ LOAD = [("server", "label", word), ("clients", "clients", whole, PAGE_ONLY), *SE
         ("preempted", "involuntary_switches_per_request", two, PAGE_ONLY),
         ("rounds", "rounds", whole, PAGE_ONLY),
         ("wrk cpu", "generator_cpu_share", percent),
-        ("generator-bound", "generator_bound", yes, PAGE_ONLY)]
+        ("generator-bound", "generator_bound", yes, PAGE_ONLY),
+        ("x stage 3", "ratio_to_stage3_median", two, PAGE_ONLY),
+        ("checks passed", "blackbox_passed", whole, PAGE_ONLY),
+        ("of", "blackbox_checks", whole, PAGE_ONLY)]
 HANDLER = [("server", "label", word), ("workers", "workers", whole),
            ("offered", "offered_clients", whole), ("requests", "requests", whole),
            ("established", "established_clients", whole, PAGE_ONLY), *FAILED,
@@ -91,6 +94,7 @@ COLUMNS = {
                   ("min", "cpu_us_per_request_min", one),
                   ("max", "cpu_us_per_request_max", one),
                   ("system us", "system_us_per_request", one),
+                  ("ns/idle", "ns_per_idle_client", one),
                   ("p50 ms", "p50_us", milliseconds, PAGE_ONLY),
                   ("rounds", "rounds", whole, PAGE_ONLY)],
     "fd-cliff": [("server", "label", word), ("offered", "offered_clients", whole),
@@ -132,7 +136,7 @@ COLUMNS = {
     "worker-killed": [("server", "label", word), ("kills", "kills", whole),
                       ("requests", "requests", whole), ("failed", "failed", whole),
                       ("per kill", "failed_per_kill", one),
-                      ("predicted", "predicted_failed_per_kill", whole),
+                      ("predicted", "predicted_failed_per_kill", one),
                       ("new after ms", "replacement_ms", two),
                       ("max", "replacement_ms_max", two, PAGE_ONLY),
                       ("zombies", "zombies", whole),
@@ -239,7 +243,7 @@ def headline(experiments, main_clients):
 
 def matrix_lines(result):
     """The failure matrix for a terminal: a letter and a factor in each cell."""
-    letters = {"unaffected": "ok", "degraded": "x", "stopped": "STOP"}
+    letters = {"unaffected": "ok", "degraded": "x", "stopped": "STOP", "faster": "fast"}
     heads = [fault["key"] for fault in result["faults"]]
     short = {"silent": "silent", "half": "half", "slow-reader": "reader", "reset": "reset",
              "idle-herd": "herd", "no-descriptors": "no fd", "slow-handler": "slow",

@@ -23,7 +23,7 @@
 #include "log.h"
 #include "stop.h"
 
-static const struct mode modes[] = {
+static struct mode modes[] = {
     { "stage1", "stage1_blocking", "", 0, 1 },
     { "stage2", "stage2_prefork", "-w 2", 2, 2 },
     { "stage3-select", "stage3_select", "--multiplexer=select", 0, INT_MAX },
@@ -33,9 +33,10 @@ static const struct mode modes[] = {
     { "stage4-exclusive", "stage4_epoll_reuseport", "-w 2 --accept=exclusive", 2,
       INT_MAX },
     { "stage4-edge", "stage4_epoll_reuseport", "-w 2 --trigger=edge", 2, INT_MAX },
+    { "command", NULL, "", 0, INT_MAX }, /* SERVER_COMMAND, and then nothing else */
 };
 
-enum { MODES = sizeof modes / sizeof modes[0], MAX_ARGS = 64 };
+enum { MODES = sizeof modes / sizeof modes[0], COMMAND = MODES - 1, MAX_ARGS = 64 };
 
 const struct mode *mode;
 static bool complained;
@@ -55,6 +56,23 @@ bool harness_wrapped(void)
     const char *wrapper = getenv("SERVER_WRAPPER");
 
     return wrapper && *wrapper;
+}
+
+bool harness_foreign(void)
+{
+    const char *command = getenv("SERVER_COMMAND");
+
+    return command && *command;
+}
+
+/* Name the mode of SERVER_COMMAND after the last word, without its folder. */
+static void name_foreign(void)
+{
+    const char *name = getenv("SERVER_COMMAND") + strlen(getenv("SERVER_COMMAND"));
+
+    while (name > getenv("SERVER_COMMAND") && name[-1] != '/' && name[-1] != ' ')
+        name--;
+    modes[COMMAND].stage = name;
 }
 
 void harness_complain(const char *what)
@@ -150,8 +168,11 @@ int harness_run(const char *suite, void (*add_tests)(TCase *tc), int timeout_s)
     char dirs[MODES][32] = { "" }; /* for pid files: two may get the same port, on ::1 */
 
     raise_nofile();
+    if (harness_foreign())
+        name_foreign();
     for (int i = 0; i < MODES; i++) {
-        if (only && strcmp(only, modes[i].name) != 0)
+        if ((only && strcmp(only, modes[i].name) != 0) ||
+            harness_foreign() != (i == COMMAND))
             continue;
         if (running >= jobs) {
             failed += !reap_case(pids, outs);
@@ -229,11 +250,15 @@ static void server_words(struct words *w, const char *args)
     char program[PATH_MAX + 64];
 
     memset(w, 0, sizeof *w);
-    build_dir(program, PATH_MAX);
-    snprintf(program + strlen(program), 64, "/%s", mode->stage);
-    if (harness_wrapped())
-        words_add(w, getenv("SERVER_WRAPPER"));
-    words_add(w, program);
+    if (harness_foreign()) {
+        words_add(w, getenv("SERVER_COMMAND"));
+    } else {
+        build_dir(program, PATH_MAX);
+        snprintf(program + strlen(program), 64, "/%s", mode->stage);
+        if (harness_wrapped())
+            words_add(w, getenv("SERVER_WRAPPER"));
+        words_add(w, program);
+    }
     words_add(w, "--port 0");
     words_add(w, mode->args);
     words_add(w, args);

@@ -1709,7 +1709,8 @@ static void add_tests(TCase *tc)
     tcase_add_unchecked_fixture(tc, start_shared, stop_shared);
     add_http_tests(tc);
     add_client_tests(tc);
-    add_process_tests(tc);
+    if (!harness_foreign())
+        add_process_tests(tc);
     tcase_add_test(tc, shared_server_survived);
 }
 
