@@ -159,6 +159,17 @@ def headline_part(results):
             f"{table(heads, lines, 'headline', row_classes=ours(rows), raw=True)}{note}")
 
 
+def instructions_part(results):
+    """What tests/counts.py counted, if it did."""
+    rows = results.get("instructions")
+    if not rows:
+        return ""
+    lines = [[row["label"], tables.whole(row["user_instructions_per_request"])] for row in rows]
+    return ('<h2 id="instructions">User-space instructions per request</h2>'
+            "<p class=\"small soft\">Counted, not timed: the same on every machine, and without "
+            f"what the kernel does.</p>{table(['server', 'instructions'], lines)}")
+
+
 def cell_words(one, deadline_seconds):
     """State, and the number that says so."""
     if one["state"] == "stopped":
@@ -285,7 +296,8 @@ def summary(results, environment):
     dirty = ", with changes that are not in it" if environment.get("tree_dirty") else ""
     return (f"<p>{esc(environment.get('date'))}, {esc(where)}, Linux "
             f"{esc(environment.get('kernel'))}, commit {esc(environment.get('commit'))}{dirty}; "
-            f"{esc(results['form'])} form, {results['seconds']:.0f} s. Absolute numbers are this "
+            f"{esc(results['form'])} form, {results['seconds']:.0f} s. "
+            f"{esc(environment.get('noise', ''))} Absolute numbers are this "
             "machine's; the ratios are what to take home.</p>")
 
 
@@ -307,7 +319,8 @@ def page(results, environment, pictures):
     if skipped:
         parts.append("<p>Skipped: " + "; ".join(
             f"{esc(result['name'])} ({esc(result['skipped'])})" for result in skipped) + ".</p>")
-    parts += [f"<nav>{' '.join(links)}</nav>", headline_part(results)]
+    parts += [f"<nav>{' '.join(links)}</nav>", headline_part(results),
+              instructions_part(results)]
     ordered = sorted(experiments, key=lambda result: not result.get("faults"))
     parts += [section(result, results, pictures.get(result["name"])) for result in ordered]
     parts += [environment_part(environment), '<h2 id="method">How it was measured</h2><ul>',

@@ -11,6 +11,9 @@ results.json, format 1 (what is there stays; more may be added):
   headline     [{candidate, label, keep_alive_us, keep_alive_ratio, keep_alive_ratio_min,
                keep_alive_ratio_max, the same for pipelined_ and short_, req_per_s, p50_us,
                p99_us, served, generator_bound, idle_bytes}]; what was not measured is absent
+  noise        {quiet, why, idle_share, steal_share, run_queue, floor_us_min, floor_us_max,
+               floor_spread, before, after}: noise.py; the last two hold what was read
+  instructions [{candidate, label, user_instructions_per_request}], or null
   experiments  {name: {
       name, title, question, command   to run it again
       prediction   {text, value}       value: its numbers by name; null if it was skipped
@@ -40,6 +43,7 @@ import json  # noqa: E402
 import os  # noqa: E402
 import resource  # noqa: E402
 import shutil  # noqa: E402
+import subprocess  # noqa: E402
 import textwrap  # noqa: E402
 import time  # noqa: E402
 import traceback  # noqa: E402
@@ -50,6 +54,7 @@ import costs  # noqa: E402
 import environment  # noqa: E402
 import matrix  # noqa: E402
 import measure  # noqa: E402
+import noise  # noqa: E402
 import pictures  # noqa: E402
 import processes  # noqa: E402
 import reload  # noqa: E402
@@ -59,6 +64,7 @@ import throughput  # noqa: E402
 import waiting  # noqa: E402
 import workers  # noqa: E402
 
+COUNTS_SECONDS = 120  # that counting instructions may take
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 # In the order of the report. name, title, question, function.
@@ -290,6 +296,8 @@ def conclude(results, options, folder):
     print(f"\n{len(results['experiments'])} experiments in {results['seconds']:.0f} s; "
           f"{len(bad)} failed{': ' + ', '.join(bad) if bad else ''}; {len(skipped)} skipped"
           f"{': ' + ', '.join(skipped) if skipped else ''}")
+    if results.get("noise"):
+        print(textwrap.fill(noise.words(results["noise"]), 78))
     print(f"the page: {os.path.relpath(os.path.join(folder, 'index.html'))}")
     return 1 if bad or (options.form == "smoke" and skipped) else 0
 
@@ -298,16 +306,35 @@ def benchmark(options):
     ctx = context.Context(options.form, options.build, options.stages or None)
     stamp = environment.stamp(ROOT, ctx.server_cpus, ctx.generator_cpus, options.form)
     prepare(ctx)
+    ctx.say("how quiet is the machine?")
+    before, began = noise.look(ctx), noise.cpu_ticks(measure.read("/proc/stat"))
     experiments = run_all(ctx, options)
+    stolen = noise.shares(began, noise.cpu_ticks(measure.read("/proc/stat")))["steal_share"]
+    found = noise.stamp(before, noise.look(ctx), stolen)
+    stamp["noise"] = noise.words(found)
     results = {"format": 1, "form": options.form, "ok": True,
                "seconds": time.monotonic() - ctx.began, "main_clients": ctx.p["main_clients"],
                "depth": throughput.DEPTH, "deadline_seconds": ctx.p["deadline_seconds"],
                "headline": tables.headline(experiments, ctx.p["main_clients"]),
-               "experiments": experiments}
+               "noise": found, "instructions": instructions(options), "experiments": experiments}
     write_report(results, stamp, options.report)
     if options.save:
         save(options.report, options.save)
     return conclude(results, options, options.report)
+
+
+def instructions(options):
+    """User-space instructions per request, as tests/counts.py --json counts them: the value of
+    "instructions" there. None for a part of a run, and where it cannot tell."""
+    if options.form == "smoke" or options.only or options.stages:
+        return None
+    command = [sys.executable, os.path.join(ROOT, "tests", "counts.py"), "--json", options.build]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=COUNTS_SECONDS, check=True,
+                              stdin=subprocess.DEVNULL)
+        return json.loads(done.stdout).get("instructions")
+    except (OSError, subprocess.SubprocessError, ValueError, AttributeError):
+        return None
 
 
 def ending_all(function, options):
