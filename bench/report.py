@@ -128,7 +128,8 @@ def cost_cell(row, name):
     cost, median = row.get(f"{name}_us"), row.get(f"{name}_ratio")
     if cost is None or median is None:
         return "–"
-    return (f"{cost:.2f} µs<small><b>{median:.2f} ×</b> {row[f'{name}_ratio_min']:.2f} to "
+    words = tables.ratio_of(f"{name}_ratio")(row)
+    return (f"{cost:.2f} µs<small><b>{words} ×</b> {row[f'{name}_ratio_min']:.2f} to "
             f"{row[f'{name}_ratio_max']:.2f}</small>")
 
 
@@ -149,7 +150,8 @@ def headline_part(results):
             tables.cell(row.get("p99_us"), tables.milliseconds),
             esc(row.get("served", "–")), tables.cell(row.get("idle_bytes"), tables.whole)])
     note = ("<p class=\"small soft\">CPU time of the whole server per request, and how many times "
-            "the floor's that is: the median over the rounds, least to greatest. "
+            "the floor's that is: the median over the rounds, least to greatest; in brackets, and not measured, where "
+            "these are further apart than it is from 1. "
             f"{results['main_clients']} clients, {results['depth']} requests a batch when "
             "pipelining; requests/s, p50 and p99 of keep-alive. Who serves 1 of "
             f"{results['main_clients']} clients has good latencies, for that one."

@@ -290,8 +290,9 @@ def conclude(results, options, folder):
     bad = [result["name"] for result in experiments if not result["ok"]]
     skipped = [result["name"] for result in experiments if result["skipped"]]
     if results["headline"]:
-        print("\nCPU per request (keep-alive, pipelined, short), x: times the floor; idle: bytes\n"
-              "per connection; req/s and served: keep-alive")
+        print("\nCPU per request (keep-alive, pipelined, short), x: times the floor, in\n"
+              "brackets where it is not measured: spread over effect; idle: bytes per\n"
+              "connection; req/s and served: keep-alive")
         print(tables.text_table(tables.HEADLINE, results["headline"]))
     print(f"\n{len(results['experiments'])} experiments in {results['seconds']:.0f} s; "
           f"{len(bad)} failed{': ' + ', '.join(bad) if bad else ''}; {len(skipped)} skipped"

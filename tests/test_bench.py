@@ -615,6 +615,16 @@ class Tables(unittest.TestCase):
         names = {name for name, *_ in run.EXPERIMENTS} - {"failure-matrix"}
         self.assertEqual(names, set(tables.COLUMNS))
 
+    def test_ratio_that_is_not_measured_stands_in_brackets(self):
+        def shown(key, *ratios):
+            row = {"candidate": key, "keep_alive_ratio": ratios[0],
+                   "keep_alive_ratio_min": ratios[1], "keep_alive_ratio_max": ratios[2]}
+            return tables.ratio_of("keep_alive_ratio")(row)
+        self.assertEqual(shown("stage4", 0.99, 0.93, 1.05), "(0.99)")
+        self.assertEqual(shown("nginx", 1.20, 1.18, 1.23), "1.20")
+        self.assertEqual(shown("floor", 1, 1, 1), "1.00")
+        self.assertIsNone(tables.ratio_of("short_ratio")({"candidate": "php"}))
+
     def test_headline_is_made_of_the_experiments(self):
         results = fixture()
         found = tables.headline(results["experiments"], results["main_clients"])
