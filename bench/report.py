@@ -68,6 +68,14 @@ ul.plain { padding-left: 1.2rem; }
 """
 
 METHOD = [
+    "A badge says whether all checks of an experiment hold, and how far off they may be; each "
+    "has two sides, and stands in the list below its experiment. A ratio of two costs is taken "
+    "round by round. Where its rounds are further apart than it is from 1, it was not measured, "
+    "and the badge says that instead.",
+    "How quiet the machine was is said above: idle and stolen time and the run queue while this "
+    "benchmark did nothing, before and after, and how far apart the floor's costs were then.",
+    "PHP select is a server of some 40 lines, as tutorials in PHP write them "
+    "(bench/peers/select.php): one read is taken for one request, and nothing is parsed.",
     "All on one machine, over loopback. Where there are two cpus, a server runs on the first and "
     "whoever loads it on the last; the experiments with several workers give servers all cpus, "
     "and say so. Nothing is compared that was not measured in the same run.",
