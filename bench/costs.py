@@ -319,7 +319,8 @@ def cost_result(rows):
     return {"prediction": {
                 "text": ("Who blocks needs recv + send = 2 calls a request; a loop waits before: "
                          "3, with one client that no batch can share; edge-triggered 4. An idle "
-                         f"connection costs its struct and its places in tables: {IDLE_BYTES} bytes."),
+                         "connection costs its struct and its places in tables: "
+                         f"{IDLE_BYTES} bytes."),
                 "value": {**{f"{key}_calls": n for key, n in predicted.items()},
                           "idle_bytes": IDLE_BYTES}},
             "rows": rows, **checks.verdict(found),

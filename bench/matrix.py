@@ -165,16 +165,16 @@ def failure_matrix(ctx):
     return {"prediction": {
                 "text": (f"Fresh clients come one after the other; unaffected means that they "
                          f"wait less than {DEGRADED:.0f} times as long as without the fault, and "
-                         f"more than 1/{DEGRADED:.0f}, stopped that nobody was answered. Who blocks is stopped by any client "
-                         "that keeps its process waiting; loops are not, but select and poll slow "
+                         f"more than 1/{DEGRADED:.0f}, stopped that nobody was answered. Who "
+                         "blocks is stopped by any client that keeps its process waiting; loops are not, but select and poll slow "
                          f"down among idle clients. {HANDLER_CLIENTS} slow handlers stop nobody "
                          f"where {WORKERS} workers share a queue, for a free one takes the "
                          "client; where there is one process, or a hash chooses the worker, they "
                          f"do. {HANDLER_CLIENTS} busy handlers are no different: they compute on "
                          "all cpus, but a worker that was asleep soon gets one, for it has had "
                          "less of them than who computes; who is led to a computing worker "
-                         "waits for its handler. Without descriptors all stop, until some are free again; only who has "
-                         "a parent and workers survives a kill."),
+                         "waits for its handler. Without descriptors all stop, until some are "
+                         "free again; only who has a parent and workers survives a kill."),
                 "value": {row["label"]: {key: cell["predicted"]
                                          for key, cell in row["cells"].items()}
                           for row in rows}},

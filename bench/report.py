@@ -158,8 +158,8 @@ def headline_part(results):
             tables.cell(row.get("p99_us"), tables.milliseconds),
             esc(row.get("served", "–")), tables.cell(row.get("idle_bytes"), tables.whole)])
     note = ("<p class=\"small soft\">CPU time of the whole server per request, and how many times "
-            "the floor's that is: the median over the rounds, least to greatest; in brackets, and not measured, where "
-            "these are further apart than it is from 1. "
+            "the floor's that is: the median over the rounds, least to greatest; in "
+            "brackets, and not measured, where these are further apart than it is from 1. "
             f"{results['main_clients']} clients, {results['depth']} requests a batch when "
             "pipelining; requests/s, p50 and p99 of keep-alive. Who serves 1 of "
             f"{results['main_clients']} clients has good latencies, for that one."

@@ -31,8 +31,8 @@ results.json, format 1 (what is there stays; more may be added):
       figure       what pictures.py draws, or null
       seconds, kernel_counters   how long it took, and what the kernel counted meanwhile
   }}
-candidate: floor, evhttp, nginx, php, stage1, stage2, stage3-select, stage3-poll, stage4, stage4-edge,
-stage4-shared, stage4-exclusive.
+candidate: floor, evhttp, nginx, php, stage1, stage2, stage3-select, stage3-poll, stage4,
+stage4-edge, stage4-shared, stage4-exclusive.
 """
 import sys
 

@@ -189,8 +189,8 @@ def late_while_busy():
 
 def predicted_balance(n):
     """By mode: how many workers wake for a client, calls of accept in vain (of shared: at most,
-    for who wakes late is not told of a client that is taken), the fullest worker's share of calm clients, and the
-    shares of late fresh and of late kept requests."""
+    for who wakes late is not told of a client that is taken), the fullest worker's share of
+    calm clients, and the shares of late fresh and of late kept requests."""
     busy = late_while_busy()
     share = expected_top_share(n, WORKERS)
     return {"shared": {"wakes": WORKERS, "in_vain": WORKERS, "top_share": None, "fresh": 0.0,
@@ -244,8 +244,8 @@ def balance_result(ctx, n, rows):
         f"{row['accept_calls_in_vain_per_client']:.1f} accepts in vain a client, late are "
         f"{percent(row['fresh_late_share'])} of fresh and {percent(row['kept_late_share'])} of "
         "kept clients' requests" for row in rows)
-    text = (f"Clients that come one by one find {WORKERS} sleeping workers. shared: all {WORKERS} wake, "
-            f"up to {WORKERS} calls of accept in vain. exclusive: one wakes, always the same, and "
+    text = (f"Clients that come one by one find {WORKERS} sleeping workers. shared: all {WORKERS} "
+            f"wake, up to {WORKERS} calls of accept in vain. exclusive: one wakes, always the same, and "
             f"gets all clients. reuseport: a hash chooses; of {n} clients the fullest gets "
             f"1/{WORKERS} + 1.03 × √(1/{WORKERS} × {1 - 1 / WORKERS:.2f} / {n}) = "
             f"{percent(share)}. Then one client holds a worker for {HELD_MS} of every "
@@ -432,8 +432,8 @@ def killed_text(kills):
             "limit of requests after which a worker leaves, meets the fullest. With one exclusive "
             "listener no number is predicted. Clients that come one by one all go to the first "
             "in line, the oldest; those who lost their worker come at once, each of them wakes "
-            "one more, and who runs first takes all that wait just then. The queue outlives all of them, for the parent holds "
-            "the listener. Stages 1 and 3 have one process: they are gone.")
+            "one more, and who runs first takes all that wait just then. The queue outlives all of "
+            "them, for the parent holds the listener. Stages 1 and 3 have one process: they are gone.")
 
 
 def predicted_words(row):
@@ -445,7 +445,8 @@ def killed_told(row):
     if row["stopped"]:
         return f"{row['label']} is gone with its only process"
     return (f"{row['label']}: {row['failed_per_kill']:.1f} requests lost a kill"
-            f"{predicted_words(row)}, a new worker after {row['replacement_ms'] or 0:.1f} ms, {row['zombies']} zombies")
+            f"{predicted_words(row)}, a new worker after {row['replacement_ms'] or 0:.1f} ms, "
+            f"{row['zombies']} zombies")
 
 
 def killed_figure(rows):

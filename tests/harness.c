@@ -65,12 +65,12 @@ bool harness_foreign(void)
     return command && *command;
 }
 
-/* Name the mode of SERVER_COMMAND after the last word, without its folder. */
-static void name_foreign(void)
+/* Name the mode of SERVER_COMMAND after its last word, without the folder. */
+static void name_foreign(const char *command)
 {
-    const char *name = getenv("SERVER_COMMAND") + strlen(getenv("SERVER_COMMAND"));
+    const char *name = command + strlen(command);
 
-    while (name > getenv("SERVER_COMMAND") && name[-1] != '/' && name[-1] != ' ')
+    while (name > command && name[-1] != '/' && name[-1] != ' ')
         name--;
     modes[COMMAND].stage = name;
 }
@@ -160,6 +160,7 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 int harness_run(const char *suite, void (*add_tests)(TCase *tc), int timeout_s)
 {
     const char *only = getenv("CK_RUN_CASE");
+    const char *command = getenv("SERVER_COMMAND");
     const char *jobs_text = getenv("TEST_JOBS");
     int jobs = jobs_text && atoi(jobs_text) > 0 ? atoi(jobs_text) : MODES;
     int running = 0, failed = 0, ran = 0;
@@ -168,8 +169,8 @@ int harness_run(const char *suite, void (*add_tests)(TCase *tc), int timeout_s)
     char dirs[MODES][32] = { "" }; /* for pid files: two may get the same port, on ::1 */
 
     raise_nofile();
-    if (harness_foreign())
-        name_foreign();
+    if (command)
+        name_foreign(command);
     for (int i = 0; i < MODES; i++) {
         if ((only && strcmp(only, modes[i].name) != 0) ||
             harness_foreign() != (i == COMMAND))

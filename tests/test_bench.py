@@ -374,12 +374,12 @@ class Models(unittest.TestCase):
         self.sides(agrees, 1015, 1021, 1018)
 
     def test_slow_readers(self):
-        def agrees(wait=200, held=1000, key="stage4", stopped=False):
+        def agrees(wait=200, held=224, key="stage4", stopped=False):
             return self.verdict(waiting.readers_checks(
                 {"candidate": key, "label": key, "stopped": stopped, "wait_alone_us": 200,
                  "wait_us": None if stopped else wait, "process_bytes_per_reader": held}))
         self.sides(agrees, 90, 410, 250)
-        self.sides(lambda held: agrees(held=held), -5000, 5000, 3000)
+        self.sides(lambda held: agrees(held=held), -100, 600, 250)
         self.assertIs(agrees(stopped=True), False)
         self.assertIs(agrees(key="stage1", stopped=True), True)
         self.assertIs(agrees(key="stage1"), False)
