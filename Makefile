@@ -96,12 +96,14 @@ FLOOR := $(B)/bench/floor
 EVHTTP := $(B)/bench/evhttp
 CROWD := $(B)/bench/crowd
 CLOSE_LISTENER := $(B)/bench/close_listener
-BENCH := $(FLOOR) $(EVHTTP) $(CROWD) $(CLOSE_LISTENER)
+SLOW_UPSTREAM := $(B)/bench/slow_upstream
+BENCH := $(FLOOR) $(EVHTTP) $(CROWD) $(CLOSE_LISTENER) $(SLOW_UPSTREAM)
 $(FLOOR): $(call obj,bench/floor.c)
 $(CLOSE_LISTENER): $(call obj,bench/close_listener.c)
 $(EVHTTP): $(call obj,bench/peers/evhttp.c)
 $(CROWD): $(call obj,$(wildcard bench/crowd*.c)) $(B)/obj/common.a
-$(EVHTTP) $(CROWD): BENCH_LIBS := $(EVENT_LIBS)
+$(SLOW_UPSTREAM): $(call obj,$(wildcard bench/slow_*.c)) $(B)/obj/common.a
+$(EVHTTP) $(CROWD) $(SLOW_UPSTREAM): BENCH_LIBS := $(EVENT_LIBS)
 $(BENCH):
 	@mkdir -p $(@D)
 	$(call say,ld $@)
@@ -173,7 +175,7 @@ clean: ## remove all that was made
 .PHONY: test bench bench-programs fooled soak programs run-tests counts close-listener fuzz run-fuzz diff-1-2 diff-2-3 diff-3-4 diff-select-poll
 
 test: ## set up, build, run all tests
-	@common/setup.sh build test bench $(if $(VALGRIND),valgrind) $(if $(findstring clang,$(CC)),fuzz)
+	@common/setup.sh build test bench $(if $(SANITIZE),,valgrind) $(if $(findstring clang,$(CC)),fuzz)
 	@$(MAKE) --no-print-directory $(PARALLEL) programs
 	@$(MAKE) --no-print-directory run-tests
 
@@ -205,8 +207,8 @@ run-tests:
 	  $(filter-out $(BLACK_BOX:%=$(B)/tests/%),$(TESTS)) \
 	  -- tests/diff.sh $(if $(SANITIZE)$(VALGRIND),,$(PLAIN_TESTS))
 
-counts: ## count system calls, allocations, bytes of a request
-	@common/setup.sh build test
+counts: ## count system calls, allocations, instructions, bytes of a request
+	@common/setup.sh build test valgrind
 	@$(MAKE) --no-print-directory $(PARALLEL) all $(COUNTER)
 	@python3 tests/counts.py $(B)
 
@@ -260,7 +262,7 @@ build/fuzz/fuzz_%: build/fuzz/obj/tests/fuzz_%.o build/fuzz/obj/common.a
 	$(call say,ld $@)
 	$(Q)clang $(FUZZ_CFLAGS) -o $@ $^
 
-fuzz: ## set up, build, feed nonsense to the parser and to conn
+fuzz: ## set up, build, feed nonsense to the parsers and to conn
 	@common/setup.sh build fuzz
 	@$(MAKE) --no-print-directory $(PARALLEL) $(FUZZERS)
 	@$(MAKE) --no-print-directory -k run-fuzz

@@ -203,8 +203,8 @@ def reload_result(rows, lines):
 
 def reload_figure(lines):
     return {"panels": [
-        {"kind": "lines", "x_label": f"{load}: seconds (upright: a reload, ×: failed requests)",
-         "y_label": "thousand answers per second", "x_even": True,
+        {"kind": "lines", "x_label": "seconds (upright: a reload, ×: failed requests)",
+         "y_label": f"{load}: thousand answers per second", "x_even": True,
          "upright": [round(measure.median(at), 3)
                      for at in zip(*(one["reloads"] for one in series))],
          "series": [{"key": one["key"], "label": one["label"], "plain": True,

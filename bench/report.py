@@ -1,6 +1,6 @@
 """report.py - results as one page of HTML that needs nothing else: no network, no script.
 
-Does not: measure or draw; pictures come in as SVG text, wide and narrow.
+Does not: measure or draw; pictures come in as SVG text.
 """
 import html
 
@@ -30,8 +30,11 @@ dl.story dt { color: var(--soft); } dl.story dd { margin: 0; }
 @media (max-width: 36rem) { dl.story { grid-template-columns: 1fr; gap: 0.1rem; }
   dl.story dd { margin-bottom: 0.6rem; } }
 .scroll { overflow-x: auto; max-width: 100%; border: 1px solid var(--line); border-radius: 6px;
-  margin: 0.8rem 0; }
-table { border-collapse: collapse; width: 100%; font-size: 0.84rem;
+  margin: 0.8rem 0; background: linear-gradient(to left, var(--bg) 1rem, transparent) right / 2rem
+  100% no-repeat local, linear-gradient(to left, var(--line), transparent) right / 0.8rem 100%
+  no-repeat; } /* a shadow at the right edge until the table's end is reached */
+:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
+table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: 0.84rem;
   font-variant-numeric: tabular-nums; }
 th, td { padding: 0.28rem 0.5rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
@@ -39,12 +42,13 @@ tr:last-child td { border-bottom: 0; }
 thead th { background: var(--panel); font-weight: 600; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
   background: var(--bg); } thead th:first-child { background: var(--panel); }
-td.text { text-align: left; overflow-wrap: anywhere; }
+.pairs td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+.pairs td:first-child { overflow-wrap: normal; min-width: 7rem; }
 tr.ours td:first-child { font-weight: 600; }
 .headline thead th { white-space: normal; vertical-align: bottom; }
 .headline small { color: var(--soft); } .headline b { color: var(--fg); }
-.matrix td { text-align: center; line-height: 1.25; white-space: normal; } .matrix td:first-child { text-align: left;
-  white-space: nowrap; }
+.matrix td { text-align: center; line-height: 1.25; white-space: normal; }
+.matrix td:first-child { text-align: left; white-space: nowrap; }
 .matrix thead th { white-space: normal; text-align: center; vertical-align: bottom;
   padding: 0.28rem 0.4rem; min-width: 6.1rem; }
 .matrix td { padding: 0.28rem 0.3rem; } .matrix thead th:first-child { min-width: 0; }
@@ -52,10 +56,16 @@ td.unaffected { background: var(--good); color: var(--goodfg); }
 td.degraded { background: var(--mid); color: var(--midfg); }
 td.stopped { background: var(--bad); color: var(--badfg); }
 td small { display: block; font-size: 0.9em; } td .odd { text-decoration: underline dotted; }
-figure { margin: 1rem 0; } figure .narrow { display: none; }
-figure svg { display: block; width: 100%; max-width: 50rem; height: auto; color: var(--fg); }
-@media (max-width: 40rem) { figure .wide { display: none; } figure .narrow { display: block; }
-  figure svg { max-width: 30rem; } }
+figure { margin: 1rem 0; }
+figure svg { display: block; width: 100%; max-width: 32.5rem; height: auto; }
+@media (min-width: 70rem) { .pictured { display: grid; column-gap: 2rem;
+  grid-template: auto 1fr / minmax(0, 1fr) 30rem; } figure { grid-area: 1 / 2 / 3; } }
+@media (max-width: 40rem) { th:first-child, td:first-child { white-space: normal;
+  min-width: 5.8rem; }
+  .matrix td:first-child { white-space: normal; } .matrix { font-size: 0.78rem; }
+  .matrix thead th { min-width: 4.7rem; } }
+@media print { .scroll { overflow: visible; } h2, .question { break-after: avoid; }
+  figure, tr, p { break-inside: avoid; } figure svg { max-width: 24rem; } }
 code { background: var(--panel); padding: 0.1rem 0.35rem; border-radius: 4px; font-size: 0.9em; }
 .badge { display: inline-block; border-radius: 4px; padding: 0 0.5rem; font-size: 0.85rem;
   vertical-align: middle; margin-left: 0.5rem; font-weight: 400; }
@@ -113,16 +123,22 @@ def esc(text):
     return html.escape(str(text), quote=True)
 
 
-def table(heads, rows, classes="", row_classes=(), raw=False):
-    """Cells are escaped unless raw. The table scrolls in a box of its own."""
+def scrolling(table_text, name):
+    """A table in a box of its own, in which it scrolls where it is too wide, by key as well."""
+    return (f'<div class="scroll" tabindex="0" role="region" aria-label="{esc(name)}">'
+            f"{table_text}</div>")
+
+
+def table(name, heads, rows, classes="", row_classes=(), raw=False):
+    """Cells are escaped unless raw."""
     show = str if raw else esc
-    lines = [f'<div class="scroll"><table class="{classes}"><thead><tr>']
+    lines = [f'<table class="{classes}"><thead><tr>']
     lines += [f'<th scope="col">{esc(head)}</th>' for head in heads] + ["</tr></thead><tbody>"]
     for i, row in enumerate(rows):
         name = row_classes[i] if i < len(row_classes) else ""
         lines.append(f'<tr class="{name}">' + "".join(f"<td>{show(value)}</td>" for value in row)
                      + "</tr>")
-    return "".join([*lines, "</tbody></table></div>"])
+    return scrolling("".join([*lines, "</tbody></table>"]), name)
 
 
 def ours(rows):
@@ -166,7 +182,7 @@ def headline_part(results):
             + (" * wrk's cpu was full: this is its limit, not the server's."
                if any(row.get("generator_bound") for row in rows) else "") + "</p>")
     return (f'<h2 id="headline">The servers side by side</h2>'
-            f"{table(heads, lines, 'headline', row_classes=ours(rows), raw=True)}{note}")
+            + table("the servers side by side", heads, lines, "headline", ours(rows), True) + note)
 
 
 def instructions_part(results):
@@ -177,7 +193,8 @@ def instructions_part(results):
     lines = [[row["label"], tables.whole(row["user_instructions_per_request"])] for row in rows]
     return ('<h2 id="instructions">User-space instructions per request</h2>'
             "<p class=\"small soft\">Counted, not timed: the same on every machine, and without "
-            f"what the kernel does.</p>{table(['server', 'instructions'], lines)}")
+            "what the kernel does.</p>"
+            + table("instructions per request", ["server", "instructions"], lines))
 
 
 def cell_words(one, deadline_seconds):
@@ -192,7 +209,7 @@ def cell_words(one, deadline_seconds):
 
 def matrix_part(result, results):
     heads = ["stage", *[fault["head"] for fault in result["faults"]]]
-    lines = ['<div class="scroll"><table class="matrix"><thead><tr>',
+    lines = ['<table class="matrix"><thead><tr>',
              *[f'<th scope="col">{esc(head)}</th>' for head in heads], "</tr></thead><tbody>"]
     for row in result["rows"]:
         lines.append(f"<tr><td>{esc(row['label'])}</td>")
@@ -204,12 +221,13 @@ def matrix_part(result, results):
             lines.append(f'<td class="{one["state"]}" title="{esc(title)}">{words}<small>'
                          f'{esc(cell_words(one, results["deadline_seconds"]))}</small></td>')
         lines.append("</tr>")
-    lines.append("</tbody></table></div>")
+    lines.append("</tbody></table>")
     legend = "".join(f"<li>{esc(fault['head'])}: {esc(fault['what'])}</li>"
                      for fault in result["faults"])
-    return ("".join(lines) + '<p class="small soft">How much longer a fresh client waits than '
-            "without the fault. Underlined: not as predicted.</p><details><summary>what is done "
-            f'in each column</summary><ul class="plain small">{legend}</ul></details>')
+    return (scrolling("".join(lines), result["title"])
+            + '<p class="small soft">How much longer a fresh client waits than without the fault. '
+            "Underlined: not as predicted.</p><details><summary>what is done in each column"
+            f'</summary><ul class="plain small">{legend}</ul></details>')
 
 
 def badge(result):
@@ -236,8 +254,8 @@ def checks_part(result):
                                ("predicted", "measured", "low", "high")),
               check["tolerance"], check["why"] or check["state"]] for check in found]
     heads = ["checked", "predicted", "measured", "from", "to", "tolerance", "verdict"]
-    return (f"<details><summary>all checks, {len(lines)}</summary>{table(heads, lines)}"
-            "</details>")
+    rows = table(f"{result['name']}, all checks", heads, lines)
+    return f"<details><summary>all checks, {len(lines)}</summary>{rows}</details>"
 
 
 def counters_text(result):
@@ -248,10 +266,9 @@ def counters_text(result):
     return f"{result['seconds']:.0f} s; the kernel counted {told}."
 
 
-def section(result, results, picture):
-    name = result["name"]
-    parts = [f'<section><h2 id="{esc(name)}">{esc(result["title"])}{badge(result)}</h2>',
-             f'<p class="question">{esc(result["question"])}</p>']
+def story(result):
+    """What was asked, predicted and found."""
+    parts = [f'<p class="question">{esc(result["question"])}</p>']
     if result["problems"]:
         parts.append(problem_list(result["problems"]))
     if result["skipped"]:
@@ -260,22 +277,33 @@ def section(result, results, picture):
         parts.append('<dl class="story"><dt>predicted</dt><dd>'
                      f'{esc(result["prediction"]["text"])}</dd><dt>found</dt><dd><b>'
                      f'{esc(result["finding"])}</b></dd></dl>')
-    if picture:
-        parts.append(f'<figure><div class="wide">{picture[0]}</div>'
-                     f'<div class="narrow">{picture[1]}</div></figure>')
+    return "".join(parts)
+
+
+def numbers(result, results):
+    """The table, and what is to be said of the run."""
+    name, parts = result["name"], []
     if result.get("faults") and result["rows"]:
         parts.append(matrix_part(result, results))
     elif result["rows"]:
         heads, cells = tables.grid(tables.COLUMNS[name], result["rows"], page=True)
         open_ = " open" if len(cells) <= 10 else ""
-        parts.append(f"<details{open_}><summary>all numbers, {len(cells)} rows</summary>"
-                     f"{table(heads, cells, row_classes=ours(result['rows']))}</details>")
+        rows = table(f"{name}, all numbers", heads, cells, row_classes=ours(result["rows"]))
+        parts.append(f"<details{open_}><summary>all numbers, {len(cells)} rows</summary>{rows}"
+                     "</details>")
     parts.append(checks_part(result))
     for note in result["notes"]:
         parts.append(f'<p class="small soft">{esc(note)}.</p>')
     parts.append(f'<p class="small soft">Again: <code>{esc(result["command"])}</code> '
-                 f"{esc(counters_text(result))}</p></section>")
+                 f"{esc(counters_text(result))}</p>")
     return "".join(parts)
+
+
+def section(result, results, picture):
+    figure = f"<figure>{picture}</figure>" if picture else ""
+    return (f'<section><h2 id="{esc(result["name"])}">{esc(result["title"])}{badge(result)}</h2>'
+            f'<div{" class=pictured" if picture else ""}><div>{story(result)}</div>{figure}'
+            f"<div>{numbers(result, results)}</div></div></section>")
 
 
 def flat(value):
@@ -292,10 +320,10 @@ def environment_part(environment):
     rows += [(tool, version or "not installed")
              for tool, version in environment.get("tools", {}).items()]
     rows += list(environment.get("sysctls", {}).items())
-    lines = "".join(f"<tr><td>{esc(key)}</td><td class=\"text\" style=\"white-space:normal\">"
-                    f"{esc(value)}</td></tr>" for key, value in rows)
-    return ('<h2 id="environment">Where it was measured</h2><div class="scroll"><table><tbody>'
-            f"{lines}</tbody></table></div>")
+    lines = "".join(f"<tr><td>{esc(key)}</td><td class=\"text\">{esc(value)}"
+                    "</td></tr>" for key, value in rows)
+    rows = scrolling(f'<table class="pairs"><tbody>{lines}</tbody></table>', "environment")
+    return f'<h2 id="environment">Where it was measured</h2>{rows}'
 
 
 def summary(results, environment):
@@ -311,8 +339,9 @@ def summary(results, environment):
             "machine's; the ratios are what to take home.</p>")
 
 
-def page(results, environment, pictures):
-    """results.json, environment.json and {name: (wide, narrow) svg} as the text of index.html."""
+def page(results, environment, pictures, tutorial=None):
+    """results.json, environment.json and {name: svg} as the text of index.html. tutorial: a
+    link back to it."""
     experiments = results["experiments"].values()
     links = ['<a href="#headline">side by side</a>'] if results["headline"] else []
     links += [f'<a href="#{esc(result["name"])}">{esc(result["name"])}</a>'
@@ -324,6 +353,7 @@ def page(results, environment, pictures):
     parts = ['<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
              '<meta name="viewport" content="width=device-width, initial-scale=1">',
              "<title>Four ways to serve: measured</title>", f"<style>{STYLE}</style></head><body>",
+             f'<p><a href="{esc(tutorial)}">← The tutorial</a></p>' if tutorial else "",
              "<h1>Four ways to serve, measured</h1>", summary(results, environment),
              problem_list(bad) if bad else ""]
     if skipped:

@@ -2,6 +2,7 @@
 """run.py - the benchmark: the same work for every stage, and where each model breaks.
 
 Usage: run.py [--full | --smoke] [--only NAME ...] [--stages PROGRAM ...] [--save DIR]
+       run.py --render DIR     draw the report of a saved run anew, without measuring
 Prints tables, and writes index.html, a picture for each experiment, results.json and
 environment.json. Ends with 0 if all went well, 1 if a server died, hung, or answered wrongly
 (the page says which), 2 for a wrong command line. Does not: talk to anything but loopback.
@@ -66,6 +67,7 @@ import workers  # noqa: E402
 
 COUNTS_SECONDS = 120  # that counting instructions may take
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+NO_GNUPLOT = "gnuplot is not installed (package gnuplot-nox)"
 
 # In the order of the report. name, title, question, function.
 EXPERIMENTS = [
@@ -130,6 +132,8 @@ def parse_arguments(argv):
                         help="where the servers are (build)")
     parser.add_argument("--report", metavar="DIR", help="where the report goes (BUILD/report)")
     parser.add_argument("--save", metavar="DIR", help="copy the report there, too")
+    parser.add_argument("--render", metavar="DIR",
+                        help="measure nothing: draw the report there anew, from its results.json")
     options = parser.parse_args(argv)
     options.only = [name for words in options.only for name in words.replace(",", " ").split()]
     options.stages = [name for words in options.stages
@@ -231,50 +235,60 @@ def write(path, text):
         file.write(text)
 
 
-def draw_all(experiments, folder):
-    """{name: (wide, narrow) svg for the page}; each wide one is a file of its own, too."""
+def draw_all(experiments):
+    """{name: svg}."""
     found = {}
     if not shutil.which("gnuplot"):
-        print("no pictures: gnuplot is not installed (package gnuplot-nox)", file=sys.stderr)
+        print(f"no pictures: {NO_GNUPLOT}", file=sys.stderr)
         for result in experiments.values():
-            result["notes"].append("no picture: gnuplot is not installed (package gnuplot-nox)")
+            result["notes"].append(f"no picture: {NO_GNUPLOT}")
         return found
     for name, result in experiments.items():
         if result["figure"]:
             try:
-                svg, narrow = (pictures.draw(result["figure"], name,
-                                             f"{name}: {result['title']}", layout)
-                               for layout in (pictures.WIDE, pictures.NARROW))
+                found[name] = pictures.draw(result["figure"], name, f"{name}: {result['title']}")
             except (RuntimeError, ArithmeticError, ValueError) as error:
                 result["problems"].append(f"the picture: {error}")
                 result["ok"] = False
-                continue
-            write(os.path.join(folder, f"{name}.svg"), svg)
-            found[name] = pictures.for_page(svg), pictures.for_page(narrow)
     return found
 
 
-def write_report(results, stamp, folder):
-    os.makedirs(folder, exist_ok=True)
-    for name in os.listdir(folder):  # pictures of an earlier run
-        if name.endswith(".svg"):
-            os.unlink(os.path.join(folder, name))
-    drawn = draw_all(results["experiments"], folder)
+def write_report(results, stamp, folders):
+    """The page, its pictures and what they are made of, in each of the folders."""
+    drawn = draw_all(results["experiments"])
     results["ok"] = all(result["ok"] for result in results["experiments"].values())
-    write(os.path.join(folder, "results.json"), json.dumps(results, indent=1) + "\n")
-    write(os.path.join(folder, "environment.json"), json.dumps(stamp, indent=1) + "\n")
-    write(os.path.join(folder, "index.html"), report.page(results, stamp, drawn))
+    for folder in folders:
+        os.makedirs(folder, exist_ok=True)
+        for name in os.listdir(folder):  # pictures of an earlier run
+            if name.endswith(".svg"):
+                os.unlink(os.path.join(folder, name))
+        for name, svg in drawn.items():
+            write(os.path.join(folder, f"{name}.svg"), pictures.for_file(svg))
+        write(os.path.join(folder, "results.json"), json.dumps(results, indent=1) + "\n")
+        write(os.path.join(folder, "environment.json"), json.dumps(stamp, indent=1) + "\n")
+        write(os.path.join(folder, "index.html"),
+              report.page(results, stamp, drawn, tutorial_from(folder)))
 
 
-def save(folder, target):
-    """Copy what a report consists of, and nothing else that may be in its folder."""
-    os.makedirs(target, exist_ok=True)
-    for name in os.listdir(target):
-        if name.endswith(".svg"):
-            os.unlink(os.path.join(target, name))
-    for name in sorted(os.listdir(folder)):
-        if name in ("index.html", "results.json", "environment.json") or name.endswith(".svg"):
-            shutil.copyfile(os.path.join(folder, name), os.path.join(target, name))
+def tutorial_from(folder):
+    """The way back to the tutorial; None from a folder that is not in this tree."""
+    folder = os.path.realpath(folder)
+    inside = os.path.commonpath([folder, ROOT]) == ROOT
+    return os.path.relpath(os.path.join(ROOT, "docs", "README.md"), folder) if inside else None
+
+
+def render(folder):
+    """The report of a saved run anew; the exit status."""
+    if not shutil.which("gnuplot"):
+        print(f"run.py: {NO_GNUPLOT}", file=sys.stderr)
+        return 1
+    found = []
+    for name in ("results.json", "environment.json"):
+        with open(os.path.join(folder, name), encoding="utf-8") as file:
+            found.append(json.load(file))
+    write_report(*found, [folder])
+    print(f"drawn anew: {os.path.relpath(os.path.join(folder, 'index.html'))}")
+    return 0
 
 
 def prepare(ctx):
@@ -318,9 +332,7 @@ def benchmark(options):
                "depth": throughput.DEPTH, "deadline_seconds": ctx.p["deadline_seconds"],
                "headline": tables.headline(experiments, ctx.p["main_clients"]),
                "noise": found, "instructions": instructions(options), "experiments": experiments}
-    write_report(results, stamp, options.report)
-    if options.save:
-        save(options.report, options.save)
+    write_report(results, stamp, [folder for folder in (options.report, options.save) if folder])
     return conclude(results, options, options.report)
 
 
@@ -352,6 +364,8 @@ def ending_all(function, options):
 
 def main(argv):
     options = parse_arguments(argv)
+    if options.render:
+        return render(options.render)
     missing = missing_programs(options.build)
     if missing:
         print(f"run.py: {os.path.relpath(missing[0])} is missing; make bench builds it",

@@ -466,7 +466,7 @@ def cliff_result(clients, rows):
                        + (f"{', '.join(spin)} spins while full." if spin else
                           "No server spins while it is full."),
             "figure": {"panels": [{
-                "kind": "stack", "x_label": f"clients of {clients:,}",
+                "kind": "stack", "x_label": f"of {clients:,} clients",
                 "segments": ["served", "refused", "waiting", "no connection"],
                 "bars": [{"label": row["label"], "text": f"{row['served_clients']:,} served",
                           "values": [row["served_clients"], row["refused_clients"],
@@ -542,8 +542,10 @@ def readers_result(ctx, rows):
                + (f"Held in the process for a reader: {held}. " if held else "")
                + checks.sentence(found))
     bars = [{"key": row["candidate"], "label": row["label"],
-             "value": (row["wait_us"] or ctx.p["deadline_seconds"] * 1e6) / 1000,
-             "text": "stopped" if row["stopped"] else f"{row['wait_us'] / 1000:.2f} ms"}
+             "value": None if row["stopped"] else row["wait_us"] / 1000,
+             "endless": row["stopped"],
+             "text": f"stopped: no answer in {ctx.p['deadline_seconds']:g} s" if row["stopped"]
+                     else f"{row['wait_us'] / 1000:.2f} ms"}
             for row in rows]
     memory = [{"label": row["label"],
                "values": [max(0, row["process_bytes_per_reader"]) / 1024,

@@ -453,7 +453,7 @@ def killed_figure(rows):
     lost = [row for row in rows if not row["stopped"]]
     panels = [{"kind": "bars", "x_label": "requests lost per kill",
                "bars": [{"key": row["candidate"], "label": row["label"],
-                         "value": row["failed_per_kill"] or 0,
+                         "value": None if row["stopped"] else row["failed_per_kill"],
                          "text": "the server is gone" if row["stopped"] else
                          f"{row['failed_per_kill']:.1f}{predicted_words(row)}"} for row in rows]}]
     if lost:

@@ -13,6 +13,7 @@
 
 #include "clock.h"
 #include "conn.h"
+#include "http1.h"
 #include "log.h"
 #include "stats.h"
 
@@ -27,22 +28,23 @@ static const struct slice none = { "", 0 };
 static const struct slice text = { "text/plain", 10 };
 static const struct slice json = { "application/json", 16 };
 
-static void reply_text(struct conn *c, const struct request *req, int status,
-                       const char *format, ...) __attribute__((format(printf, 4, 5)));
+static void reply_format(struct conn *c, const struct request *req, int status,
+                         struct slice type, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
 
-static void reply_text(struct conn *c, const struct request *req, int status,
-                       const char *format, ...)
+/* What does not fit is cut. */
+static void reply_format(struct conn *c, const struct request *req, int status,
+                         struct slice type, const char *format, ...)
 {
-    char body[256];
+    char body[512];
     va_list args;
-    int len;
+    size_t len;
 
     va_start(args, format);
-    len = vsnprintf(body, sizeof(body), format, args);
+    len = (size_t)vsnprintf(body, sizeof(body), format, args);
     va_end(args);
-    conn_reply(
-        c, req, status, text, none,
-        (struct slice){ body, len < (int)sizeof(body) ? (size_t)len : sizeof(body) - 1 });
+    http_reply(c, req, status, type, none,
+               (struct slice){ body, len < sizeof(body) ? len : sizeof(body) - 1 });
 }
 
 /* The number that `key` has in the query, 0 to max. -1: it has none, and 400 was
@@ -55,10 +57,10 @@ static long number(struct conn *c, const struct request *req, const char *key, l
     long n;
 
     if (len == -1)
-        reply_text(c, req, 400, "the query has no %s; give ?%s=N, 0 to %ld\n", key, key,
-                   max);
+        reply_format(c, req, 400, text, "the query has no %s; give ?%s=N, 0 to %ld\n",
+                     key, key, max);
     else if (len <= 0 || digits != (size_t)len || (n = strtol(value, NULL, 10)) > max)
-        reply_text(c, req, 400, "%s is not a number from 0 to %ld\n", key, max);
+        reply_format(c, req, 400, text, "%s is not a number from 0 to %ld\n", key, max);
     else
         return n;
     return -1;
@@ -66,13 +68,13 @@ static long number(struct conn *c, const struct request *req, const char *key, l
 
 static void hello(struct conn *c, const struct request *req)
 {
-    conn_reply(c, req, 200, SLICE("text/html;charset=UTF-8"), none,
+    http_reply(c, req, 200, SLICE("text/html;charset=UTF-8"), none,
                SLICE("hello world!"));
 }
 
 static void echo(struct conn *c, const struct request *req)
 {
-    conn_reply(c, req, 200,
+    http_reply(c, req, 200,
                req->type.len > 0 ? req->type : SLICE("application/octet-stream"), none,
                req->body);
 }
@@ -94,7 +96,7 @@ static void sleep_ms(struct conn *c, const struct request *req)
     }
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
         continue;
-    reply_text(c, req, 200, "slept %ld ms\n", ms);
+    reply_format(c, req, 200, text, "slept %ld ms\n", ms);
 }
 
 /* Spins: `ms` of this process's own cpu time, so that two who burn on one cpu take twice
@@ -111,7 +113,7 @@ static void burn_ms(struct conn *c, const struct request *req)
     until = (int64_t)cpu.tv_sec * 1000000000 + cpu.tv_nsec + ms * INT64_C(1000000);
     while ((int64_t)cpu.tv_sec * 1000000000 + cpu.tv_nsec < until)
         clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
-    reply_text(c, req, 200, "burnt %ld ms\n", ms);
+    reply_format(c, req, 200, text, "burnt %ld ms\n", ms);
 }
 
 /* Byte i of the body is a letter that i alone decides, so a reader can check the
@@ -132,19 +134,16 @@ static void bytes(struct conn *c, const struct request *req)
     long n = number(c, req, "n", BYTES_MAX);
 
     if (n != -1)
-        conn_reply_produced(c, req, SLICE("application/octet-stream"), (uint64_t)n,
+        http_reply_produced(c, req, SLICE("application/octet-stream"), (uint64_t)n,
                             produce_letters);
 }
 
 static void whoami(struct conn *c, const struct request *req)
 {
-    char body[256];
-    int len = snprintf(body, sizeof(body),
-                       "{\"stage\":\"%s\",\"pid\":%d,\"worker\":%d,\"requests\":%u}\n",
-                       program_invocation_short_name, (int)getpid(), stats_slot(),
-                       c->requests + 1);
-
-    conn_reply(c, req, 200, json, none, (struct slice){ body, (size_t)len });
+    reply_format(c, req, 200, json,
+                 "{\"stage\":\"%s\",\"pid\":%d,\"worker\":%d,\"requests\":%u}\n",
+                 program_invocation_short_name, (int)getpid(), stats_slot(),
+                 c->requests + 1);
 }
 
 static const struct {
@@ -187,12 +186,12 @@ static unsigned long pid_of(int slot)
 
 static void show_stats(struct conn *c, const struct request *req)
 {
-    static char body[STATS_ROOM];
+    static _Thread_local char body[STATS_ROOM];
     FILE *out = fmemopen(body, sizeof(body), "w");
     long len;
 
     if (out == NULL) {
-        reply_text(c, req, 503, "no memory\n");
+        reply_format(c, req, 503, text, "no memory\n");
         return;
     }
     fprintf(out, "{\"stage\":\"%s\"", program_invocation_short_name);
@@ -214,7 +213,7 @@ static void show_stats(struct conn *c, const struct request *req)
     fputs("]}\n", out);
     len = ftell(out);
     fclose(out);
-    conn_reply(c, req, 200, json, none, (struct slice){ body, (size_t)len });
+    http_reply(c, req, 200, json, none, (struct slice){ body, (size_t)len });
 }
 
 #define ALLOW(methods)                                                                   \
@@ -246,8 +245,9 @@ static void on_connect(struct conn *c)
     log_line(LOG_DEBUG, "client %d: connected", c->fd);
 }
 
-static void on_message(struct conn *c, const struct request *req)
+static void on_message(struct conn *c, const void *message)
 {
+    const struct request *req = message;
     struct slice path = req->path;
     char plain[PATH_CAP];
 
@@ -262,11 +262,11 @@ static void on_message(struct conn *c, const struct request *req)
         if (routes[i].methods & req->method)
             routes[i].handler(c, req);
         else
-            conn_reply(c, req, 405, text, routes[i].allow,
+            http_reply(c, req, 405, text, routes[i].allow,
                        SLICE("method not allowed here\n"));
         return;
     }
-    conn_reply(c, req, 404, text, none, SLICE("no such page\n"));
+    http_reply(c, req, 404, text, none, SLICE("no such page\n"));
 }
 
 static void on_close(struct conn *c)
@@ -274,4 +274,7 @@ static void on_close(struct conn *c)
     log_line(LOG_DEBUG, "client %d: gone after %u requests", c->fd, c->requests);
 }
 
-const struct app app = { on_connect, on_message, on_close };
+const struct app app = { .protocol = &http1,
+                         .on_connect = on_connect,
+                         .on_message = on_message,
+                         .on_close = on_close };

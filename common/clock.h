@@ -1,12 +1,12 @@
 /* clock.h - the time that deadlines are made of.
- * Does not: tell the date; that is http.c's. */
+ * Does not: tell the date; that is http_format.c's. */
 #ifndef CLOCK_H
 #define CLOCK_H
 
 #include <stdint.h>
 #include <time.h>
 
-/* Milliseconds of CLOCK_MONOTONIC_COARSE: steps of 1 to 4 ms, and the cheapest clock
+/* Milliseconds of CLOCK_MONOTONIC_COARSE: steps of 1 to 10 ms, and the cheapest clock
  * there is (no system call: vdso(7)). Good enough for deadlines of seconds.
  * clock_gettime(2). */
 static inline int64_t clock_ms(void)

@@ -1,12 +1,13 @@
-/* conn.h - one client: bytes in, requests up to the app, replies down; limits and
+/* conn.h - one client: bytes in, messages up to the app, replies down; limits and
  * deadlines.
  * Does not: wait. On a blocking fd recv(2) and send(2) sleep by themselves; on a
  * non-blocking fd the stage waits for what c->want names and then calls conn_fill() or
  * conn_drain().
+ * Does not: know what is spoken; protocol.h does.
  *
- * All connections of a process share one scratch buffer for input and one for output. A
- * connection has memory of its own only while a request is incomplete or a reply
- * unsent. */
+ * All connections of a thread share one scratch buffer for input and one for output. A
+ * connection has memory of its own only while a message is incomplete or unanswered, or a
+ * reply unsent. */
 #ifndef CONN_H
 #define CONN_H
 
@@ -14,43 +15,48 @@
 #include <stdint.h>
 
 #include "buf.h"
-#include "http.h"
 #include "options.h"
+#include "out.h"
+#include "protocol.h"
 
-enum conn_want { WANT_READ, WANT_WRITE, WANT_CLOSE };
-
-/* A reply body that is made on the way out: write bytes offset .. offset+len of it to
- * out. Called again for bytes that the socket did not take, so it must be a pure
- * function. */
-typedef void conn_produce(uint64_t offset, char *out, size_t len);
+enum conn_want {
+    WANT_READ,
+    WANT_WRITE,
+    WANT_CLOSE,
+    WANT_REPLY, /* nothing of the peer, but to know that it is gone: EPOLLERR, EPOLLHUP */
+};
 
 struct conn {
     int fd;                 /* owned; closed by conn_close() */
     enum conn_want want;    /* what must happen next */
     enum conn_want watched; /* for the stage: what it told the kernel to watch for */
     bool would_block;  /* the last recv or send met EAGAIN: only the kernel knows more */
-    bool stalled;      /* `in` holds requests that were not looked at: output backed up */
-    bool behind;       /* bytes were read behind the request that is being answered */
+    bool stalled;      /* `in` holds messages that were not looked at: output backed up */
+    bool behind;       /* bytes were read behind the message that is being answered */
     bool closing;      /* close once the output is sent */
-    bool unread;       /* closing, although the peer may still be sending */
+    bool unread;       /* closing, although the peer may still be sending or reading */
     bool lingering;    /* output sent, write side shut; reading until the peer closes */
-    uint32_t clock;    /* which time-out runs: conn.c */
-    uint32_t requests; /* answered on this connection */
+    bool interrupted;  /* the socket's own time-out has not ended a call in time */
+    bool deferred;     /* the message at the head of `in` is answered later */
+    uint32_t clock;    /* enum clock: which time-out runs */
+    uint32_t requests; /* messages answered on this connection */
+    int untaken;       /* lingering: bytes that the peer had not taken, last time */
+    uint32_t held;     /* bytes of the deferred message */
     int64_t deadline;  /* clock_ms() when the running time-out ends */
-    struct conn *prev, *next;  /* borrowed: neighbours in the list of the same time-out */
-    struct http_parser parser; /* progress in the request at the head of `in` */
-    struct buf in;         /* bytes of an unfinished request, and what came behind it */
-    struct buf out;        /* bytes of replies that send(2) did not take at once */
-    uint32_t out_sent;     /* how many of them it took since */
-    conn_produce *produce; /* borrowed; NULL: no body is being produced */
-    uint64_t produced, length; /* bytes of the produced body sent so far, and in all */
+    struct conn *prev, *next; /* borrowed: neighbours in the list of the same time-out */
+    struct buf in;            /* unfinished or unanswered messages */
+    struct out out;           /* replies that are on their way */
+    void *deferral;    /* owned: the protocol's, of the deferred message; free(3) */
+    void *job;         /* the application's: what it does for the deferred message */
+    uint64_t state[8]; /* the protocol's progress in the message at the head of `in` */
 };
 
-/* How many are open in this process. */
-extern int conn_count;
+/* How many this thread has open. */
+extern _Thread_local int conn_count;
 
 /* Once per process, before the first conn_open(). blocking: the sockets that will come
  * are blocking ones; time-outs are then made with SO_RCVTIMEO and SO_SNDTIMEO, socket(7).
+ * What is spoken is the application's choice: app.h.
  * opt: borrowed for as long as the process lives. */
 void conn_setup(const struct options *opt, bool blocking);
 
@@ -60,12 +66,14 @@ struct conn *conn_open(int fd);
 /* Close the socket and free `c`. */
 void conn_close(struct conn *c);
 
-/* Read what the peer sent, once, answer every complete request in it with one send.
+/* [conn.fill-drain] */
+/* Read what the peer sent, once, answer every complete message in it with one send.
+ * While an answer is deferred nothing is read; it is only seen whether the peer is gone.
  * After: c->want names the next step; end of stream or reset is WANT_CLOSE.
  * Sources: recv(2); RFC 9112 sections 2.2, 9.3.2. */
 void conn_fill(struct conn *c);
 
-/* Send what is left of the replies; when all is sent, answer the requests that had
+/* Send what is left of the replies; when all is sent, answer the messages that had
  * already been read. After: as conn_fill(). Sources: send(2). */
 void conn_drain(struct conn *c);
 
@@ -73,19 +81,35 @@ void conn_drain(struct conn *c);
  * kin. */
 int conn_timeout_ms(void);
 
-/* A connection whose time is up, changed so that conn_fill(), conn_drain() or
- * conn_close(), whichever c->want names, is the right thing to do next; NULL: no more of
- * them. While the process is stopping, idle connections are among them. Call after a
- * batch of events, never within: the caller may free what is returned. */
+/* A connection whose time is up, or one whose answer came (conn_answered()): conn_drain()
+ * if c->want is WANT_WRITE, else conn_fill(), tries once more and then ends it, or goes
+ * on. NULL: no more of them. While the process is stopping, idle connections are among
+ * them. Call after a batch of events, never within: the caller may free what is
+ * returned. */
 struct conn *conn_expired(void);
 
-/* For the application's on_message(): the answer to `req`, exactly one. The body is
- * copied or sent before this returns. type, fields: as in struct http_head. */
-void conn_reply(struct conn *c, const struct request *req, int status, struct slice type,
-                struct slice fields, struct slice body);
+/* --- for protocols ------------------------------------------------------------------ */
 
-/* The same with a body of `length` bytes that `produce` makes piece by piece. */
-void conn_reply_produced(struct conn *c, const struct request *req, struct slice type,
-                         uint64_t length, conn_produce *produce);
+/* Within take(): the answer to the message at hand will come later, from wherever; until
+ * then the connection keeps the message's bytes, and neither reads nor takes another.
+ * Returns their new place; NULL: no memory, answer at once. deferral: freed by free(3)
+ * when the answer has come or is not wanted any more.
+ * What becomes of it:
+ *   the answer comes    conn_answered(); those that came behind are answered next
+ *   the peer resets     app.on_cancel(), then app.on_close()
+ *   it shuts its side   nothing: it may wait for the answer still
+ *   the time is over    app.on_cancel(), then REFUSE_UNANSWERED ends the connection
+ *   the process stops   as with any message in flight: it is waited for
+ * In a stage whose sockets block this is a bug, and an assertion fails: nobody else would
+ * run there, and so no answer ever come. */
+char *conn_defer(struct conn *c, void *deferral);
+
+/* An answer was put, to the message at hand or to a deferred one. Of the latter the bytes
+ * and the deferral are gone afterwards; what was put has been sent as far as the socket
+ * took it, and conn_expired() will name the connection, for the rest. */
+void conn_answered(struct conn *c);
+
+/* Will the connection be closed behind this answer, because the process stops? */
+bool conn_is_last(const struct conn *c);
 
 #endif

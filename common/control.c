@@ -31,8 +31,6 @@ enum {
 };
 
 static bool taken_over;
-static pid_t owner; /* of the files: the master, or the stage without one */
-static char board_path[PIDFILE_PATH_MAX];
 
 /* A running server, or die(). */
 static int find_server(const struct options *opt, pid_t *pid)
@@ -49,15 +47,13 @@ static int find_server(const struct options *opt, pid_t *pid)
     return pidfd;
 }
 
-static void look_at_board(const struct options *opt)
+static void look_at_board(pid_t pid)
 {
-    char path[PIDFILE_PATH_MAX];
-
-    pidfile_path(opt, ".board", path);
-    if (!stats_look(path))
-        die(EXIT_SYSTEM, "cannot look at the scoreboard %s: %s", path,
-            errno == EPROTO ? "it is another version's; restart the server"
-                            : strerror(errno));
+    if (!stats_look(pid))
+        die(EXIT_SYSTEM, "cannot look at the scoreboard of pid %d: %s", (int)pid,
+            errno == EPROTO   ? "it is another version's; restart the server"
+            : errno == EACCES ? "only its user and root may"
+                              : strerror(errno));
 }
 
 static void signal_server(int pidfd, pid_t pid, int sig, int value)
@@ -99,7 +95,7 @@ static void reload_server(const struct options *opt, int pidfd, pid_t pid)
     struct pollfd end = { .fd = pidfd, .events = POLLIN };
     int64_t until = clock_ms() + reload_bound_ms(opt);
 
-    look_at_board(opt);
+    look_at_board(pid);
     done = stats_get(&board->reloads_done);
     failed = stats_get(&board->reloads_failed);
     signal_server(pidfd, pid, SIGUSR1, opt->graceful);
@@ -123,7 +119,7 @@ _Noreturn static void show(const struct options *opt)
 
     find_server(opt, &pid);
     do {
-        look_at_board(opt);
+        look_at_board(pid);
         if (opt->watch && !opt->json)
             fputs("\033[H\033[2J", stdout);
         if (opt->verb == VERB_STATUS)
@@ -202,17 +198,15 @@ void control(struct options *opt)
 
 void control_ready(struct options *opt, unsigned features)
 {
-    pidfile_path(opt, ".board", board_path);
+    tzset(); /* or the first answer's date opens /etc/localtime while its client waits */
     if (taken_over) {
         pidfile_inherit(opt, pidfile_fd()); /* its name: the port is known by now */
-        owner = getpid();
-        daemon_ready(opt->log, opt->user); /* the log's name; it is open already */
+        daemon_ready(opt->log, opt->user);  /* the log's name; it is open already */
         return;
     }
     if (pidfile_fd() == -1)
         pidfile_lock(opt);
-    stats_setup(opt, board_path);
-    owner = getpid();
+    stats_setup(opt);
     atexit(control_end); /* a start that fails later leaves nothing behind */
     if (!(features & OPTIONS_MASTER)) {
         daemon_become(opt->user, false);
@@ -228,7 +222,5 @@ void control_ready(struct options *opt, unsigned features)
 
 void control_end(void)
 {
-    if (getpid() == owner) /* workers end by exit(3), too */
-        unlink(board_path);
     pidfile_remove();
 }

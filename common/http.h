@@ -1,6 +1,9 @@
 /* http.h - HTTP/1.0 and 1.1: parse a request, format a response. RFC 9110, RFC 9112.
  * Does not: do I/O, allocate, know connections.
  *
+ * http_request.c parses, with http_grammar, http_authority and http_body, which nobody
+ * else needs to know; http_query.c decodes, http_format.c formats.
+ *
  * The parser can be fed any prefix of a stream, again and again, as bytes arrive: it
  * keeps offsets, not pointers, so the bytes may move between two calls. It is strict:
  * what RFC 9112 lets a server repair, this one refuses, since two servers that repair
@@ -11,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/types.h>
 
 enum {
@@ -28,7 +32,10 @@ struct slice {
 };
 #define SLICE(literal) ((struct slice){ literal, sizeof(literal) - 1 })
 
-bool slice_equal(struct slice a, struct slice b);
+static inline bool slice_equal(struct slice a, struct slice b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.base, b.base, a.len) == 0);
+}
 
 enum http_method {
     HTTP_GET = 1,

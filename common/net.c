@@ -23,7 +23,7 @@ union address {
     struct sockaddr_in6 v6;
 };
 
-static int64_t paused_until;
+static _Thread_local int64_t paused_until;
 static int inherited[MAX_WORKERS], inherited_count;
 static int made[MAX_WORKERS], made_count;
 

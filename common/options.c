@@ -22,6 +22,7 @@ enum {
     KEY_MULTIPLEXER,
     KEY_ACCEPT,
     KEY_TRIGGER,
+    KEY_REPLY_TIMEOUT,
     KEY_STOP_TIMEOUT,
     KEY_MAX_REQUESTS,
     KEY_PID_FILE,
@@ -56,6 +57,9 @@ static const struct {
       0 },
     { { "request-timeout", 't', "SECONDS", 0,
         "longest time for a request to arrive, or for a reply to make progress (10)", 2 },
+      0 },
+    { { "reply-timeout", KEY_REPLY_TIMEOUT, "SECONDS", 0,
+        "longest time for an answer that others give (75)", 2 },
       0 },
     { { "max-body", KEY_MAX_BODY, "BYTES", 0, "longest request body (1048576)", 2 }, 0 },
     { { "multiplexer", KEY_MULTIPLEXER, "NAME", 0, "wait with select or poll (select)",
@@ -281,6 +285,9 @@ static error_t parse_serving(int key, char *arg, struct options *opt)
         opt->request_timeout_ms =
             (int)number("request-timeout", arg, 1, MAX_SECONDS) * 1000;
         return 0;
+    case KEY_REPLY_TIMEOUT:
+        opt->reply_timeout_ms = (int)number("reply-timeout", arg, 1, MAX_SECONDS) * 1000;
+        return 0;
     case KEY_MAX_BODY:
         opt->max_body = (size_t)number("max-body", arg, 0, MAX_BODY_LIMIT);
         return 0;
@@ -359,6 +366,7 @@ struct options options_parse(int argc, char **argv, unsigned features)
                            .max_connections = INT_MAX,
                            .keepalive_ms = 60000,
                            .request_timeout_ms = 10000,
+                           .reply_timeout_ms = 75000,
                            .max_body = 1 << 20,
                            .stop_timeout_ms = 2000,
                            .argv = argv };

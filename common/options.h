@@ -43,14 +43,15 @@ struct options {
                              * time without progress while a reply is sent */
     size_t max_body;        /* bytes */
     enum verb verb;
-    bool daemon;         /* go to the background */
-    bool graceful;       /* stop, restart, reload: wait for connections without a bound */
-    bool check;          /* only say whether this program would start */
-    bool watch;          /* start: reload when the program file changes; status: repeat */
-    bool json;           /* status, connections */
-    int stop_timeout_ms; /* after SIGTERM, or in a worker that was replaced */
-    int max_requests;    /* a worker is replaced after about so many; 0: never */
-    long limit_nofile;   /* RLIMIT_NOFILE; 0: the hard limit */
+    bool daemon;   /* go to the background */
+    bool graceful; /* stop, restart, reload: wait for connections without a bound */
+    bool check;    /* only say whether this program would start */
+    bool watch;    /* start: reload when the program file changes; status: repeat */
+    bool json;     /* status, connections */
+    int reply_timeout_ms; /* of an answer that comes later; then 504 */
+    int stop_timeout_ms;  /* after SIGTERM, or in a worker that was replaced */
+    int max_requests;     /* a worker is replaced after about so many; 0: never */
+    long limit_nofile;    /* RLIMIT_NOFILE; 0: the hard limit */
     const char *pid_file; /* absolute; NULL: the default place */
     const char *log;      /* file for stdout and stderr; absolute; NULL: none */
     const char *user;     /* NAME[:GROUP] to become; NULL: stay; borrowed */

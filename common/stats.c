@@ -3,6 +3,7 @@
 #include "stats.h"
 
 #include <argp.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -15,28 +16,29 @@
 #include "clock.h"
 #include "log.h"
 
-enum { CELL_CONNS_SIZE = BOARD_CONNS * (int)sizeof(struct conn_stats) };
+#define NAME "scoreboard"
 
 static const char magic[8] = "SCORES\n";
 static struct stats private_cell;
 static struct conn_stats private_conn;
-static struct conn_stats *own_conns;
+static _Thread_local struct conn_stats *own_conns;
+static _Thread_local int own_fds; /* records in own_conns */
 static int board_fd = -1;
-static int own_slot;
+static _Thread_local int own_slot;
 
-struct stats *stats = &private_cell;
+_Thread_local struct stats *stats = &private_cell;
 struct board *board;
 
-/* The records of a cell's connections lie behind the head. The file is sparse: an fd that
- * was never open costs nothing. */
-static size_t board_size(uint32_t slots)
+/* The records of a cell's connections lie behind the head. The memory is sparse: an fd
+ * that was never open costs nothing. */
+static size_t board_size(uint32_t slots, uint32_t fds)
 {
-    return sizeof(struct board) + 2 * (size_t)slots * CELL_CONNS_SIZE;
+    return sizeof(struct board) + 2 * (size_t)slots * fds * sizeof(struct conn_stats);
 }
 
-static bool map(int fd, uint32_t slots, int protection)
+static bool map(int fd, size_t size, int protection)
 {
-    void *p = mmap(NULL, board_size(slots), protection, MAP_SHARED, fd, 0);
+    void *p = mmap(NULL, size, protection, MAP_SHARED, fd, 0);
 
     if (p == MAP_FAILED)
         return false;
@@ -44,23 +46,21 @@ static bool map(int fd, uint32_t slots, int protection)
     return true;
 }
 
-void stats_setup(const struct options *opt, const char *path)
+/* [stats.setup] */
+void stats_setup(const struct options *opt)
 {
-    uint32_t slots = (uint32_t)opt->workers;
+    uint32_t slots = (uint32_t)opt->workers, fds = (uint32_t)options_max_fds();
+    size_t size = board_size(slots, fds);
 
-    if (path)
-        unlink(path); /* a stale one; whoever looks at it keeps it */
-    board_fd = path ? open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644)
-                    : memfd_create("scoreboard", MFD_CLOEXEC);
-    if (board_fd != -1 && path)
-        fchmod(board_fd, 0644); /* a daemon's umask is 027, but all may look */
-    if (board_fd == -1 || ftruncate(board_fd, (off_t)board_size(slots)) == -1 ||
-        !map(board_fd, slots, PROT_READ | PROT_WRITE))
-        die(EXIT_SYSTEM, "cannot make the scoreboard %s: %s; choose another --pid-file",
-            path ? path : "", strerror(errno));
+    board_fd = memfd_create(NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (board_fd == -1 || ftruncate(board_fd, (off_t)size) == -1 ||
+        fcntl(board_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == -1 ||
+        !map(board_fd, size, PROT_READ | PROT_WRITE))
+        die(EXIT_SYSTEM, "cannot make the scoreboard: %s", strerror(errno));
     memcpy(board->magic, magic, sizeof(magic));
     board->layout = BOARD_LAYOUT;
     board->slots = slots;
+    board->fds = fds;
     board->port = opt->port;
     board->master = (int32_t)getpid();
     board->started_at = time(NULL);
@@ -71,21 +71,21 @@ void stats_setup(const struct options *opt, const char *path)
     stats_set(&stats->state, WORKER_READY);
 }
 
-static bool right_make(int fd, uint32_t *slots)
+/* *size: of the board behind fd, if it is of our make. */
+static bool right_make(int fd, size_t *size)
 {
     struct {
         char magic[8];
-        uint32_t layout;
-        uint32_t slots;
+        uint32_t layout, slots, fds;
     } head;
     struct stat st;
 
     if (pread(fd, &head, sizeof(head), 0) == (ssize_t)sizeof(head) &&
         memcmp(head.magic, magic, sizeof(magic)) == 0 && head.layout == BOARD_LAYOUT &&
-        head.slots >= 1 && head.slots <= MAX_WORKERS && fstat(fd, &st) == 0 &&
-        st.st_size == (off_t)board_size(head.slots)) {
-        *slots = head.slots;
-        return true;
+        head.slots >= 1 && head.slots <= MAX_WORKERS && fstat(fd, &st) == 0) {
+        *size = board_size(head.slots, head.fds);
+        if (st.st_size == (off_t)*size)
+            return true;
     }
     errno = EPROTO;
     return false;
@@ -93,9 +93,9 @@ static bool right_make(int fd, uint32_t *slots)
 
 void stats_inherit(int fd)
 {
-    uint32_t slots;
+    size_t size;
 
-    if (!right_make(fd, &slots) || !map(fd, slots, PROT_READ | PROT_WRITE))
+    if (!right_make(fd, &size) || !map(fd, size, PROT_READ | PROT_WRITE))
         die(EXIT_SYSTEM, "the scoreboard has another layout; use restart, not reload");
     board_fd = fd;
     snprintf(board->version, sizeof(board->version), "%s", argp_program_version);
@@ -106,15 +106,40 @@ int stats_fd(void)
     return board_fd;
 }
 
-bool stats_look(const char *path)
+/* Open the board of a server: the link in /proc/PID/fd that names it, proc(5). */
+static int open_board(pid_t pid)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    uint32_t slots;
+    static const char target[] = "/memfd:" NAME " ";
+    char name[64];
+    struct dirent *entry;
+    int fd = -1;
+    DIR *dir;
+
+    snprintf(name, sizeof(name), "/proc/%d/fd", (int)pid);
+    dir = opendir(name);
+    if (dir == NULL)
+        return -1;
+    errno = ENOENT;
+    while (fd == -1 && (entry = readdir(dir))) {
+        char link[sizeof(target)] = "";
+
+        if (readlinkat(dirfd(dir), entry->d_name, link, sizeof(link) - 1) > 0 &&
+            strcmp(link, target) == 0)
+            fd = openat(dirfd(dir), entry->d_name, O_RDONLY | O_CLOEXEC);
+    }
+    closedir(dir);
+    return fd;
+}
+
+bool stats_look(pid_t pid)
+{
+    int fd = open_board(pid);
+    size_t size;
     bool ok;
 
     if (fd == -1)
         return false;
-    ok = right_make(fd, &slots) && map(fd, slots, PROT_READ);
+    ok = right_make(fd, &size) && map(fd, size, PROT_READ);
     close(fd);
     return ok;
 }
@@ -126,9 +151,9 @@ struct stats *stats_cell(int slot, int side)
 
 const struct conn_stats *stats_conns(const struct stats *cell)
 {
-    char *behind = (char *)(board + 1);
+    const struct conn_stats *behind = (const void *)(board + 1);
 
-    return (const void *)(behind + (cell - board->cells) * CELL_CONNS_SIZE);
+    return behind + (size_t)(cell - board->cells) * board->fds;
 }
 
 void stats_take(int slot, int side)
@@ -136,6 +161,7 @@ void stats_take(int slot, int side)
     own_slot = slot;
     stats = stats_cell(slot, side);
     own_conns = (struct conn_stats *)stats_conns(stats);
+    own_fds = (int)board->fds;
     stats_set(&stats->pid, (uint64_t)getpid());
     stats_set(&stats->state, WORKER_STARTING);
     stats_set(&stats->started_ms, (uint64_t)clock_ms());
@@ -151,5 +177,5 @@ int stats_slot(void)
 
 struct conn_stats *stats_conn(int fd)
 {
-    return own_conns && fd < BOARD_CONNS ? &own_conns[fd] : &private_conn;
+    return fd < own_fds ? &own_conns[fd] : &private_conn;
 }

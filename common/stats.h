@@ -15,11 +15,7 @@
 
 #include "options.h"
 
-enum {
-    BOARD_LAYOUT = 1, /* a server with another layout cannot take over by reload */
-    BOARD_CONNS =
-        16384, /* connections per cell that `connections` can tell about, by fd */
-};
+enum { BOARD_LAYOUT = 2 }; /* a server with another layout cannot take over by reload */
 
 enum worker_state { WORKER_NONE, WORKER_STARTING, WORKER_READY, WORKER_LEAVING };
 
@@ -55,6 +51,7 @@ struct board {
     char magic[8]; /* "SCORES\n" */
     uint32_t layout;
     uint32_t slots;
+    uint32_t fds; /* records of connections in a cell: one for each descriptor */
     char stage[32];
     char version[48];
     char address[64];
@@ -69,14 +66,15 @@ struct board {
     struct stats cells[2 * MAX_WORKERS];
 };
 
-/* This process's cell. Never NULL: before stats_setup() it is a private one. */
-extern struct stats *stats;
+/* This thread's cell. Never NULL: before stats_take() it is one that nobody looks at. */
+extern _Thread_local struct stats *stats;
 extern struct board *board;
 
-/* Before any fork: make a board in a file of that name, readable by all, for a server
- * that listens where `opt` says. Failure: die(). path: NULL: without a name. mmap(2),
- * MAP_SHARED. */
-void stats_setup(const struct options *opt, const char *path);
+/* Before any fork: make a board for a server that listens where `opt` says. Failure:
+ * die(). It is memory without a name in any file system, which can neither run full nor
+ * be truncated by others: either would end whoever writes to it with SIGBUS. mmap(2),
+ * memfd_create(2), fcntl(2) F_ADD_SEALS. */
+void stats_setup(const struct options *opt);
 
 /* The same for the program that a reload has started: the board is there, behind fd. */
 void stats_inherit(int fd);
@@ -84,9 +82,10 @@ void stats_inherit(int fd);
 /* The board's file, to hand on to a new program. */
 int stats_fd(void);
 
-/* Look at another server's board. False: there is none, or it is of another make; errno
- * is EPROTO then. The mapping is never undone. */
-bool stats_look(const char *path);
+/* Look at the board of the server whose master is `pid`, by way of /proc/PID/fd: only its
+ * user and root may (EACCES). False: see errno; EPROTO: it is of another make. The
+ * mapping is never undone. */
+bool stats_look(pid_t pid);
 
 struct stats *stats_cell(int slot, int side);
 const struct conn_stats *stats_conns(const struct stats *cell);

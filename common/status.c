@@ -364,7 +364,7 @@ static void print_worker_conns(const struct options *opt, uint32_t slot,
         snprintf(name, sizeof(name), "/proc/%d/fd/%s", (int)pid, entry->d_name);
         n = readlink(name, link, sizeof(link) - 1);
         link[n > 0 ? n : 0] = '\0';
-        if (!isdigit((unsigned char)*entry->d_name) || fd >= BOARD_CONNS ||
+        if (!isdigit((unsigned char)*entry->d_name) || fd >= (long)board->fds ||
             strncmp(link, "socket:[", 8) != 0)
             continue;
         key.inode = strtoul(link + 8, NULL, 10);

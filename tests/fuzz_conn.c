@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "app.h"
+#include "http1.h"
 #include "log.h"
 
 /* The input: a byte of switches, then pieces: a byte n and n bytes of what the client
@@ -40,22 +41,23 @@ static void letters(uint64_t offset, char *out, size_t len)
     memset(out, 'x', len);
 }
 
-static void on_message(struct conn *c, const struct request *req)
+static void on_message(struct conn *c, const void *message)
 {
+    const struct request *req = message;
     char number[16];
 
     messages++;
     snprintf(number, sizeof(number), "%d", messages);
     if (req->path.len == 2)
-        conn_reply_produced(c, req, SLICE("text/plain"), LONG_REPLY, letters);
+        http_reply_produced(c, req, SLICE("text/plain"), LONG_REPLY, letters);
     else if (req->body.len > 0)
-        conn_reply(c, req, 200, req->type, SLICE("X: y\r\n"), req->body);
+        http_reply(c, req, 200, req->type, SLICE("X: y\r\n"), req->body);
     else
-        conn_reply(c, req, 200, SLICE("text/plain"), SLICE(""),
+        http_reply(c, req, 200, SLICE("text/plain"), SLICE(""),
                    (struct slice){ number, strlen(number) });
 }
 
-const struct app app = { .on_message = on_message };
+const struct app app = { .protocol = &http1, .on_message = on_message };
 
 static void client_reads(int fd)
 {

@@ -246,16 +246,21 @@ static void build_dir(char *path, size_t cap)
     }
 }
 
+void server_path(char path[SERVER_PATH_MAX])
+{
+    build_dir(path, PATH_MAX);
+    snprintf(path + strlen(path), NAME_MAX + 2, "/%s", mode->stage);
+}
+
 static void server_words(struct words *w, const char *args)
 {
-    char program[PATH_MAX + 64];
+    char program[SERVER_PATH_MAX];
 
     memset(w, 0, sizeof *w);
     if (harness_foreign()) {
         words_add(w, getenv("SERVER_COMMAND"));
     } else {
-        build_dir(program, PATH_MAX);
-        snprintf(program + strlen(program), 64, "/%s", mode->stage);
+        server_path(program);
         if (harness_wrapped())
             words_add(w, getenv("SERVER_WRAPPER"));
         words_add(w, program);

@@ -77,7 +77,7 @@ struct server {
     int out;          /* owned: its stdout, behind the first line */
     int err;          /* owned: a memory file that takes its stderr */
     bool ipv6;        /* it listens on ::1 instead of 127.0.0.1 */
-    char banner[256]; /* the first line of its stdout */
+    char banner[512]; /* the first line of its stdout */
 };
 
 /* Start the stage of `mode` with --port 0, the mode's options and `args` (split at
@@ -85,6 +85,10 @@ struct server {
  * RLIMIT_NOFILE, soft and hard; 0: as this process has it. */
 void server_start(struct server *s, const char *args);
 void server_start_limited(struct server *s, const char *args, unsigned nofile);
+
+/* The file of the program of `mode`. */
+enum { SERVER_PATH_MAX = PATH_MAX + NAME_MAX + 2 };
+void server_path(char path[SERVER_PATH_MAX]);
 
 /* SIGTERM; then it must end with status 0 within the time that requests in flight get,
  * leave no process behind, and no complaint of a sanitizer or of valgrind on stderr. */

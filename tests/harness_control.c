@@ -323,7 +323,6 @@ void daemon_stop(const struct server *s)
     for (int i = 0; i < n; i++)
         expect_gone(workers[i]);
     ck_assert_int_eq(access(pid_path(s->port, ""), F_OK), -1);
-    ck_assert_int_eq(access(pid_path(s->port, ".board"), F_OK), -1);
 }
 
 /* ---- processes ---- */

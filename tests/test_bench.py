@@ -30,6 +30,7 @@ from unittest import mock  # noqa: E402
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "bench"))
 
+import axes  # noqa: E402
 import blackbox  # noqa: E402
 import checks  # noqa: E402
 import context  # noqa: E402
@@ -631,23 +632,59 @@ class Tables(unittest.TestCase):
         self.assertEqual(found, results["headline"])
 
 
-class Pictures(unittest.TestCase):
+class Axes(unittest.TestCase):
     def test_steps(self):
-        self.assertEqual(pictures.steps(3, 60), [2, 5, 10, 20, 50, 100])
-        self.assertEqual(pictures.steps(5, 5), [5, 10])
+        self.assertEqual(axes.steps(3, 60), [2, 5, 10, 20, 50, 100])
+        self.assertEqual(axes.steps(5, 5), [5, 10])
 
     def test_round_up(self):
-        self.assertEqual([pictures.round_up(x) for x in (0, 0.9, 7, 1020, 1500)],
+        self.assertEqual([axes.round_up(x) for x in (0, 0.9, 7, 1020, 1500)],
                          [1, 1, 8, 1500, 1500])
 
+    def test_even_ticks(self):
+        self.assertEqual(axes.even(1500), [0, 500, 1000, 1500])
+        self.assertEqual(axes.even(4), [0, 1, 2, 3, 4])
+        self.assertEqual(axes.even(3.87), [0, 1, 2, 3])
+
+    def test_ticks_that_have_no_room_are_left_out(self):
+        self.assertEqual(axes.thin([1, 101, 301, 1001], 0.16), [1, 301, 1001])
+
     def test_labels_do_not_overlap(self):
-        placed = pictures.spread_labels([0.5, 0.5, 0.51, 0.9], 0.06)
+        placed = axes.spread_labels([0.5, 0.5, 0.51, 0.9], 0.06)
         heights = sorted(placed.values())
         gaps = [b - a for a, b in zip(heights, heights[1:])]
         self.assertGreater(min(gaps), 0.9 * 0.06)
         self.assertLess(placed[0], placed[2])
 
-    @unittest.skipUnless(shutil.which("gnuplot"), "gnuplot is not installed")
+    def test_labels_inside_a_plot_keep_off_the_lines(self):
+        rising = axes.along([(0.1, 0.5), (0.9, 0.95)])
+        falling = axes.along([(0.1, 0.5), (0.9, 0.05)])
+        self.assertEqual(axes.beside([0.5], [], 0.12, 0.2, 0.1)[0], 0.5)
+        self.assertLess(axes.beside([0.5], rising, 0.12, 0.2, 0.1)[0], 0.45)
+        self.assertGreater(axes.beside([0.5], falling, 0.12, 0.2, 0.1)[0], 0.55)
+        two = axes.beside([0.5, 0.52], rising, 0.12, 0.2, 0.1)
+        self.assertAlmostEqual(two[1] - two[0], 0.1)
+
+
+def texts(svg):
+    """What is written in a picture, line by line."""
+    root = xml.etree.ElementTree.fromstring(svg)
+    return ["".join(one.itertext()) for one in root.iter() if one.tag.endswith("}text")]
+
+
+def places(svg, words):
+    """(x, y) of texts, in units of the picture."""
+    found = re.findall(r'translate\(([\d.]+),([\d.]+)\)"[^>]*>\s*<text>([^<]*)</text>', svg)
+    return [(float(x), float(y)) for x, y, text in found if text == words]
+
+
+def line_panel(*series, **more):
+    return {"kind": "lines", "x_label": "clients", "y_label": "answers", "series": [
+        {"key": "", "label": name, "points": points} for name, points in series], **more}
+
+
+@unittest.skipUnless(shutil.which("gnuplot"), "gnuplot is not installed")
+class Pictures(unittest.TestCase):
     def test_every_figure_is_drawn(self):
         for name, result in fixture()["experiments"].items():
             if not result["figure"]:
@@ -658,20 +695,85 @@ class Pictures(unittest.TestCase):
             ids = re.findall(r'\bid="([^"]*)"', svg)
             self.assertTrue(all(one.startswith(f"{name}-") for one in ids), name)
             self.assertIn("a \"title\" &amp; more &lt;", svg)
-            self.assertIn("currentColor", pictures.for_page(svg))
-            narrow = pictures.draw(result["figure"], name, "narrow", pictures.NARROW)
-            self.assertFalse(set(ids) & set(re.findall(r'\bid="([^"]*)"', narrow)), name)
+            self.assertIn("currentColor", svg)
+            self.assertNotIn("<style", svg)  # in a page it would be everybody's
+            self.assertIn("prefers-color-scheme", pictures.for_file(svg))
+            xml.etree.ElementTree.fromstring(pictures.for_file(svg))
             for label in figure_labels(result["figure"]):
-                self.assertIn(label.replace("&", "&amp;"), svg, name)
-                self.assertIn(label.replace("&", "&amp;"), narrow, name)
+                self.assertIn(label, texts(svg), name)
+
+    def test_hover_titles_are_names(self):
+        for name, result in fixture()["experiments"].items():
+            if result["figure"]:
+                svg = pictures.draw(result["figure"], name, name)
+                titles = set(re.findall(r"<title>([^<]*)</title>", svg)) - {name}
+                known = set(figure_labels(result["figure"])) | {"predicted"}
+                known |= {f"{label}, failed" for label in known}
+                self.assertFalse(titles - known, name)
+
+    def test_log_axes_say_so(self):
+        for name, result in fixture()["experiments"].items():
+            for panel in result["figure"]["panels"] if result["figure"] else []:
+                svg = pictures.draw({"panels": [panel]}, name, name)
+                log = sum(bool(panel.get(axis)) for axis in ("x_log", "y_log"))
+                self.assertEqual(" ".join(texts(svg)).count("log scale"), log, name)
+
+    def test_lines_are_named_where_they_end(self):
+        """The axis is even, so a place can be told from the numbers."""
+        panel = line_panel(("short", [[0, 5], [4, 5]]), ("long", [[0, 9], [10, 1]]))
+        svg = pictures.draw({"panels": [panel]}, "x", "x")
+        (short_x, short_y), = places(svg, "short")
+        (long_x, long_y), = places(svg, "long")
+        self.assertLess(short_x, pictures.WIDTH / 2)
+        self.assertGreater(long_x, 0.8 * pictures.WIDTH)
+        self.assertLess(short_y, long_y)
+
+    def test_many_lines_have_a_plot_each(self):
+        def panel(count):
+            return line_panel(*[(f"server {i}", [[1, 5 + i], [8, 2]]) for i in range(count)])
+        few, many = (pictures.draw({"panels": [panel(pictures.MOST_LINES + more)]}, "x", "x")
+                     for more in (0, 1))
+        self.assertEqual(len({x for i in range(6) for x, _ in places(few, f"server {i}")}), 1)
+        at = [places(many, f"server {i}")[0] for i in range(7)]
+        self.assertEqual((len({x for x, _ in at}), len({y for _, y in at})), (3, 3))
+
+    def test_failures_close_together_can_be_read(self):
+        panel = line_panel(("a", [[0, 5], [10, 5]]))
+        panel["series"][0]["crosses"] = [[4, 5, 1234], [4.2, 5, 5678], [9.9, 5, 90]]
+        svg = pictures.draw({"panels": [panel]}, "x", "x")
+        (first, second, third) = [places(svg, words)[0] for words in ("1234", "5678", "90")]
+        self.assertEqual(first[1], third[1])
+        self.assertGreater(second[1], first[1] + pictures.FONT)
+        self.assertLess(third[0] + pictures.text_width("90"), places(svg, "a")[0][0])
+
+    def test_endless_is_no_bar(self):
+        def boxes(**bar):
+            panel = {"kind": "bars", "x_label": "ms", "bars": [
+                {"key": "", "label": "a", "value": 5, "text": "5"},
+                {"key": "", "label": "b", "text": "none", **bar}]}
+            svg = pictures.draw({"panels": [panel]}, "x", "x")
+            self.assertIn("none", texts(svg))
+            return svg.count("<polygon"), svg.count("stroke-dasharray")
+        (bar, _), (arrow, dashes) = boxes(value=5), boxes(value=None, endless=True)
+        nothing, _ = boxes(value=None)
+        self.assertEqual((bar, nothing), (2, 1))
+        self.assertGreater(dashes, 0)
+        self.assertEqual(boxes(value=None)[1], 0)
+
+    def test_a_bar_of_nothing_has_no_dash(self):
+        panel = {"kind": "bars", "x_label": "ms", "bars": [
+            {"key": "", "label": name, "value": value, "text": name}
+            for name, value in (("some", 5), ("none", 0))]}
+        svg = pictures.draw({"panels": [panel]}, "x", "x")
+        strokes = re.findall(r"d='M([\d.]+),([\d.]+) L([\d.]+),([\d.]+) ", svg)
+        flat = [float(to) - float(x) for x, y, to, to_y in strokes if y == to_y]
+        self.assertFalse([width for width in flat if 0 < width < 20], flat)
 
     def test_legend_is_broken_where_it_is_narrow(self):
-        panel = {"segments": ["in the process", "in the kernel's sockets (both ends)"]}
-        self.assertEqual([len(pictures.legend(panel, layout))
-                          for layout in (pictures.WIDE, pictures.NARROW)], [1, 2])
-
-    def test_ticks_that_have_no_room_are_left_out(self):
-        self.assertEqual(pictures.thin([1, 101, 301, 1001], 0.16), [1, 301, 1001])
+        def lines(*names):
+            return [len(line) for line in pictures.legend({"segments": names})]
+        self.assertEqual(lines("receive", "send", "wait"), [3])
+        self.assertEqual(lines("in the process", "in the kernel's sockets (both ends)"), [1, 1])
 
     def test_quotes(self):
         self.assertEqual(pictures.quote('a"b\\'), '"a\\"b\\\\"')
@@ -760,6 +862,18 @@ class Page(unittest.TestCase):
         self.assertIn("4 <epoll>", parser.text)
         self.assertIn("1,234", parser.text)
 
+    def test_tables_scroll_by_themselves(self):
+        text, _ = self.page(fixture())
+        boxes = re.findall(r'<div class="scroll" tabindex="0" [^>]*><table', text)
+        self.assertGreater(len(boxes), 10)
+        self.assertEqual(len(boxes), text.count("<table"))
+
+    def test_way_back(self):
+        results = fixture()
+        self.assertNotIn("The tutorial", self.page(results)[1].text)
+        text = report.page(results, {}, {}, "../a&b.html")
+        self.assertIn('<a href="../a&amp;b.html">← The tutorial</a>', text)
+
     def test_failure_is_told(self):
         results = fixture()
         results["experiments"]["short"].update(ok=False, problems=["4 epoll <died>"])
@@ -797,12 +911,39 @@ class Results(unittest.TestCase):
             one, two = os.path.join(folder, "a"), os.path.join(folder, "b")
             os.makedirs(two)
             open(os.path.join(two, "old.svg"), "w", encoding="ascii").close()
-            results = fixture()
-            run.write_report(results, {"date": "today"}, one)
-            run.save(one, two)
+            run.write_report(fixture(), {"date": "today"}, [one, two])
             self.assertEqual(sorted(os.listdir(one)), sorted(os.listdir(two)))
             self.assertTrue({"index.html", "results.json", "environment.json"}
                             <= set(os.listdir(two)))
+
+    @unittest.skipUnless(shutil.which("gnuplot"), "gnuplot is not installed")
+    def test_saved_run_is_drawn_anew(self):
+        def contents():
+            return {name: open(os.path.join(folder, name), encoding="utf-8").read()
+                    for name in os.listdir(folder)}
+        with tempfile.TemporaryDirectory() as folder:
+            run.write_report(fixture(), {"date": "today"}, [folder])
+            before = contents()
+            for name in before:
+                if not name.endswith(".json"):
+                    os.unlink(os.path.join(folder, name))
+            with contextlib.redirect_stdout(io.StringIO()):
+                self.assertEqual(run.main(["--render", folder]), 0)
+            self.assertEqual(contents(), before)
+
+    def test_saved_run_is_of_this_kind(self):
+        folder = os.path.join(run.ROOT, "docs", "results")
+        for name in os.listdir(folder):
+            if name.endswith((".svg", ".html")):
+                with open(os.path.join(folder, name), encoding="utf-8") as file:
+                    self.assertNotIn("gnuplot_plot_1a</title>", file.read(), name)
+        with open(os.path.join(folder, "index.html"), encoding="utf-8") as file:
+            self.assertIn('href="../README.md"', file.read())
+
+    def test_way_back_from_a_folder(self):
+        self.assertEqual(run.tutorial_from(os.path.join(run.ROOT, "docs", "results")),
+                         os.path.join("..", "README.md"))
+        self.assertIsNone(run.tutorial_from(os.path.dirname(run.ROOT)))
 
     def test_status(self):
         results = fixture()

@@ -320,6 +320,39 @@ static void check_json(const char *text)
     ck_assert_msg(end && end[strspn(end, "\n")] == '\0', "not JSON: %s", text);
 }
 
+/* The answer holds the name of the program, which may be long. */
+START_TEST(whoami_of_a_long_name)
+{
+    static char long_name[NAME_MAX - 40];
+    const char *given = getenv("BUILD_DIR"); /* NULL: above this program */
+    struct mode longer = *mode;
+    const struct mode *usual = mode;
+    char folder[] = "/tmp/blackbox.XXXXXX";
+    char program[SERVER_PATH_MAX], link[PATH_MAX];
+    struct server s;
+
+    memset(long_name, 'n', sizeof long_name - 1);
+    longer.stage = long_name;
+    server_path(program);
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    snprintf(link, sizeof link, "%s/%s", folder, long_name);
+    ck_assert_int_eq(symlink(program, link), 0);
+    setenv("BUILD_DIR", folder, 1);
+    mode = &longer;
+    server_start(&s, "");
+    fetch(&s, "GET", "/whoami", &r, 200);
+    check_json(r.body);
+    server_stop(&s);
+    mode = usual;
+    if (given)
+        setenv("BUILD_DIR", given, 1);
+    else
+        unsetenv("BUILD_DIR");
+    unlink(link);
+    rmdir(folder);
+}
+END_TEST
+
 START_TEST(route_stats)
 {
     static const char *const counters[] = { "accepted", "requests", "bytes_in",
@@ -783,6 +816,9 @@ static const struct hostile hostiles[] = {
     /* Host: section 3.2 */
     BAD(400, "GET / HTTP/1.1\r\n\r\n"),
     BAD(400, "GET http://x/ HTTP/1.1\r\n\r\n"),
+    /* https on a plain socket: RFC 9110 section 7.4 */
+    BAD(421, "GET https://x/ HTTP/1.1\r\nHost: x\r\n\r\n"),
+    BAD(421, "GET HTTPS://x:443/ HTTP/1.1\r\nHost: x:443\r\n\r\n"),
     BAD(400, FIELD("Host: x")),
     BAD(400, FIELD("Host: y")),
     BAD(400, FIELD("host:")),
@@ -1184,6 +1220,31 @@ START_TEST(keepalive_0_closes_after_each_answer)
 }
 END_TEST
 
+/* The last answer on a connection is long, and the client asks on before it has read that
+ * it is the last. A reset would cut off what is still on its way: RFC 9112 section 9.6. */
+START_TEST(no_reset_cuts_the_last_answer)
+{
+    static const int lengths[] = { 3000000, 60000 };
+    struct server s;
+    struct client c;
+    char first;
+
+    server_start(&s, "-k 0");
+    for (int i = 0; i < COUNT(lengths); i++) {
+        c = (struct client){ .fd = connect_small(&s) };
+        client_say(&c, "GET /bytes?n=%d HTTP/1.1\r\nHost: x\r\n\r\n", lengths[i]);
+        eventually(recv(c.fd, &first, 1, MSG_PEEK | MSG_DONTWAIT) == 1, PATIENCE_MS);
+        client_say(&c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        client_expect(&c, &r, 200);
+        ck_assert(!r.keep_alive);
+        ck_assert_uint_eq(r.body_len, (size_t)lengths[i]);
+        client_expect_end(&c, PATIENCE_MS);
+        client_close(&c);
+    }
+    server_stop(&s);
+}
+END_TEST
+
 /* It is dropped after -t seconds without progress, has cost a bounded amount of memory,
  * and others are served (by a stage that serves one at a time, afterwards). */
 START_TEST(a_client_that_never_reads_is_dropped)
@@ -1385,6 +1446,26 @@ START_TEST(stops_in_bounded_time)
     client_settle(&c);
     start = terminate(&s, SIGTERM);
     check_ends(&s, start, STOP_TIMEOUT_MS + 1500);
+    client_close(&c);
+}
+END_TEST
+
+/* Without a bound of its own, too: the time-outs of the clients go on. */
+START_TEST(time_outs_hold_while_stopping)
+{
+    static const char *const stalled[] = {
+        "GET /bytes?n=67108864 HTTP/1.1\r\nHost: x\r\n\r\n", "GET / HTTP/1.1\r\nHo"
+    };
+    struct server s;
+    struct client c;
+    int64_t start;
+
+    server_start(&s, "-t 1");
+    c = (struct client){ .fd = connect_small(&s) };
+    client_say(&c, "%s", stalled[_i]);
+    client_settle(&c);
+    start = terminate(&s, SIGQUIT);
+    check_ends(&s, start, PATIENCE_MS);
     client_close(&c);
 }
 END_TEST
@@ -1681,6 +1762,7 @@ static void add_client_tests(TCase *tc)
     tcase_add_test(tc, half_a_request_gets_408);
     tcase_add_test(tc, idle_clients_are_closed);
     tcase_add_test(tc, keepalive_0_closes_after_each_answer);
+    tcase_add_test(tc, no_reset_cuts_the_last_answer);
     tcase_add_test(tc, a_client_that_never_reads_is_dropped);
     tcase_add_test(tc, backpressure_stops_reading);
     tcase_add_test(tc, max_body);
@@ -1692,6 +1774,7 @@ static void add_process_tests(TCase *tc)
     tcase_add_test(tc, stops_after_what_is_in_flight);
     tcase_add_test(tc, stops_after_the_answer_being_read);
     tcase_add_test(tc, stops_in_bounded_time);
+    tcase_add_loop_test(tc, time_outs_hold_while_stopping, 0, 2);
     tcase_add_test(tc, a_second_signal_stops_at_once);
     if (mode->at_once == INT_MAX) {
         tcase_add_test(tc, full_of_descriptors);
@@ -1700,6 +1783,7 @@ static void add_process_tests(TCase *tc)
     tcase_add_loop_test(tc, wrong_command_line, 0, COUNT(command_lines));
     tcase_add_test(tc, port_in_use);
     tcase_add_test(tc, help_and_version);
+    tcase_add_test(tc, whoami_of_a_long_name);
     tcase_add_test(tc, listens_on_ipv6);
     tcase_add_test(tc, capped_backlog_is_said);
     tcase_add_test(tc, quiet_and_verbose);

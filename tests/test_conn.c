@@ -4,15 +4,19 @@
 
 #include <check.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "app.h"
 #include "clock.h"
+#include "http1.h"
 #include "stats.h"
 #include "stop.h"
 
@@ -28,6 +32,7 @@ enum {
 /* ---- The application ---- */
 
 static int connected, closed;
+static int64_t handler_ended; /* clock_ms() after the last /slow */
 
 static void letters(uint64_t offset, char *out, size_t len)
 {
@@ -47,10 +52,11 @@ static void on_close(struct conn *c)
     closed++;
 }
 
-/* GET /?TEXT: TEXT. GET /copy?n=N and /bytes?n=N: N letters, at once or produced. POST:
- * the body. */
-static void on_message(struct conn *c, const struct request *req)
+/* GET /?TEXT: TEXT; /slow?TEXT: not at once. GET /copy?n=N and /bytes?n=N: N letters, at
+ * once or produced. POST: the body. */
+static void on_message(struct conn *c, const void *message)
 {
+    const struct request *req = message;
     static char text[MAX_BODY];
     struct slice body = req->method == HTTP_POST ? req->body : req->query;
     char number[16];
@@ -59,18 +65,25 @@ static void on_message(struct conn *c, const struct request *req)
     if (http_query(req->query, "n", number, sizeof(number)) > 0)
         n = strtoul(number, NULL, 10);
     if (slice_equal(req->path, SLICE("/bytes"))) {
-        conn_reply_produced(c, req, SLICE("text/plain"), n, letters);
+        http_reply_produced(c, req, SLICE("text/plain"), n, letters);
         return;
+    }
+    if (slice_equal(req->path, SLICE("/slow"))) {
+        poll(NULL, 0, 100);
+        handler_ended = clock_ms();
     }
     if (slice_equal(req->path, SLICE("/copy"))) {
         ck_assert_uint_le(n, sizeof(text));
         letters(0, text, n);
         body = (struct slice){ text, n };
     }
-    conn_reply(c, req, 200, SLICE("text/plain"), SLICE(""), body);
+    http_reply(c, req, 200, SLICE("text/plain"), SLICE(""), body);
 }
 
-const struct app app = { on_connect, on_message, on_close };
+const struct app app = { .protocol = &http1,
+                         .on_connect = on_connect,
+                         .on_message = on_message,
+                         .on_close = on_close };
 
 /* ---- Both ends ---- */
 
@@ -123,6 +136,15 @@ static void tear_down(void)
     free(received);
 }
 
+/* The one call that c->want names. */
+static void step(void)
+{
+    if (c->want == WANT_READ)
+        conn_fill(c);
+    else if (c->want == WANT_WRITE)
+        conn_drain(c);
+}
+
 /* What a stage does with one connection, as long as there is something to do. */
 static void serve(void)
 {
@@ -138,10 +160,7 @@ static void serve(void)
 
         if (poll(&p, 1, 0) == 0)
             return;
-        if (c->want == WANT_READ)
-            conn_fill(c);
-        else
-            conn_drain(c);
+        step();
     }
 }
 
@@ -267,9 +286,9 @@ static void expect_idle(void)
 {
     ck_assert_ptr_nonnull(c);
     ck_assert_int_eq(c->want, WANT_READ);
-    ck_assert_msg(c->in.base == NULL && c->out.base == NULL,
-                  "in: %u of %u, out: %u of %u", c->in.len, c->in.cap, c->out.len,
-                  c->out.cap);
+    ck_assert_msg(c->in.base == NULL && c->out.kept.base == NULL,
+                  "in: %u of %u, out: %u of %u", c->in.len, c->in.cap, c->out.kept.len,
+                  c->out.kept.cap);
 }
 
 static void expect_closed(void)
@@ -452,8 +471,8 @@ START_TEST(produced_body)
     serve();
     ck_assert_int_eq(c->want, WANT_WRITE);
     while (c->want == WANT_WRITE) {
-        ck_assert_msg(c->out.cap + c->in.cap <= 2048, "in %u, out %u", c->in.cap,
-                      c->out.cap);
+        ck_assert_msg(c->out.kept.cap + c->in.cap <= 2048, "in %u, out %u", c->in.cap,
+                      c->out.kept.cap);
         receive(100000);
         serve();
     }
@@ -484,8 +503,8 @@ START_TEST(backpressure)
         sent += n;
         serve();
         ck_assert_ptr_nonnull(c);
-        ck_assert_msg(c->in.cap + c->out.cap <= bound, "in %u, out %u", c->in.cap,
-                      c->out.cap);
+        ck_assert_msg(c->in.cap + c->out.kept.cap <= bound, "in %u, out %u", c->in.cap,
+                      c->out.kept.cap);
     } while (n > 0);
     ck_assert_int_eq(c->want, WANT_WRITE);
     ck_assert_uint_lt(c->requests, (unsigned)count);
@@ -494,8 +513,8 @@ START_TEST(backpressure)
         sent += send_what_fits(requests + sent, len - sent);
         serve();
         receive(3000);
-        ck_assert_msg(c->in.cap + c->out.cap <= bound, "in %u, out %u", c->in.cap,
-                      c->out.cap);
+        ck_assert_msg(c->in.cap + c->out.kept.cap <= bound, "in %u, out %u", c->in.cap,
+                      c->out.kept.cap);
     }
     ck_assert_uint_eq(c->requests, (unsigned)count);
     for (int i = 0; i < count; i++)
@@ -682,7 +701,17 @@ START_TEST(connection_close_behind_a_long_body)
     exchange("GET /bytes?n=1000000 HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n");
     expect_letters(1000000);
     expect_nothing_more();
-    expect_closed();
+    ck_assert(ended);
+    ck_assert(c->lingering); /* it may be on its way still, and must meet no reset */
+    say(GET("/?z"));         /* which this would cause on a closed socket */
+    serve();
+    ck_assert_ptr_nonnull(c);
+    exchange("");
+    expect_nothing_more();
+    close(peer);
+    peer = -1;
+    serve();
+    ck_assert_ptr_null(c);
 }
 END_TEST
 
@@ -699,7 +728,7 @@ END_TEST
 
 /* ---- Refused ---- */
 
-static const struct refusal {
+static const struct refused_case {
     const char *name, *request;
     int status;
     int answered; /* before it */
@@ -725,7 +754,7 @@ static const struct refusal {
  * follow. The connection reads on, for a while, so that no reset overtakes the answer. */
 START_TEST(refused)
 {
-    const struct refusal *k = &refusals[_i];
+    const struct refused_case *k = &refusals[_i];
     size_t len = strlen(k->request);
 
     conn_setup(&opt, false);
@@ -882,6 +911,7 @@ START_TEST(idle_connection_expires)
     int64_t deadline = c->deadline;
     ck_assert_ptr_eq(wait_for_expiry(), c);
     ck_assert_int_ge(clock_ms(), deadline);
+    step();
     ck_assert_int_eq(c->want, WANT_CLOSE);
     serve();
     exchange("");
@@ -942,7 +972,11 @@ START_TEST(dripping_request_expires)
     begin(SOCK_STREAM);
     exchange(dripping[which]);
     int64_t deadline = c->deadline, give_up = clock_ms() + PATIENCE_MS;
-    while (!c->lingering && !(asked && conn_expired())) {
+    while (!c->lingering) {
+        if (asked && conn_expired()) {
+            step();
+            break;
+        }
         ck_assert_msg(clock_ms() < give_up, "nothing has expired");
         ck_assert_int_eq(c->deadline, deadline);
         say(which == 1 ? "\r\n" : "x");
@@ -973,7 +1007,57 @@ START_TEST(unread_reply_expires)
     serve();
     ck_assert_int_eq(c->want, WANT_WRITE);
     ck_assert_ptr_eq(wait_for_expiry(), c);
+    step();
     ck_assert_int_eq(c->want, WANT_CLOSE);
+}
+END_TEST
+
+/* The process was held by another client's handler: the rest of the request, or the
+ * reader's appetite, was there in time. */
+START_TEST(what_came_in_time_counts)
+{
+    opt.request_timeout_ms = opt.keepalive_ms = 50;
+    begin(SOCK_STREAM);
+    if (_i == 1)
+        exchange("GET /?x HT");
+    say(_i == 0 ? GET("/?x") : "TP/1.1\r\n" HOST "\r\n");
+    ck_assert_ptr_eq(wait_for_expiry(), c);
+    step();
+    exchange("");
+    expect_reply(200, "x");
+    expect_nothing_more();
+    expect_idle();
+    ck_assert_uint_eq(stats_get(&stats->timeouts), 0);
+}
+END_TEST
+
+/* A reply that could not be sent in time can be now. */
+START_TEST(a_reader_that_came_in_time_counts)
+{
+    opt.request_timeout_ms = 50;
+    begin(SOCK_STREAM);
+    say(GET("/bytes?n=5000000"));
+    serve();
+    receive(1000000);
+    ck_assert_ptr_eq(wait_for_expiry(), c);
+    opt.request_timeout_ms = 60000; /* whoever goes on now has all the time */
+    conn_setup(&opt, false);
+    step();
+    ck_assert_int_eq(c->want, WANT_WRITE);
+    exchange("");
+    expect_letters(5000000);
+    expect_idle();
+}
+END_TEST
+
+/* Whatever a handler takes, the client has the whole time-out after the answer. */
+START_TEST(idle_time_begins_after_the_handler)
+{
+    opt.keepalive_ms = 1000;
+    begin(SOCK_STREAM);
+    exchange(GET("/slow?x"));
+    expect_reply(200, "x");
+    ck_assert_int_ge(c->deadline, handler_ended + opt.keepalive_ms);
 }
 END_TEST
 
@@ -1013,11 +1097,41 @@ START_TEST(lingering_expires)
     } else { /* nobody asks, and the peer goes on sending */
         pause_ms((int)(deadline - clock_ms()) + 1);
         say("more");
-        conn_fill(c);
+    }
+    step();
+    ck_assert_int_eq(c->want, WANT_CLOSE);
+}
+END_TEST
+
+/* Who reads slowly what was said last is waited for as long as it reads. */
+START_TEST(lingering_waits_for_a_reader)
+{
+    begin(SOCK_STREAM);
+    say("GET /bytes?n=500000 HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n");
+    while (!c->lingering) {
+        step();
+        if (!c->lingering)
+            receive(100000);
+    }
+    for (int more = 0; more < 2; more++) { /* the second time nothing was taken */
+        int64_t deadline = c->deadline;
+
+        ck_assert_int_eq(c->want, WANT_READ);
+        if (more == 0)
+            receive(1000);
+        ck_assert_ptr_eq(wait_for_expiry(), c);
+        step();
+        if (more == 0)
+            ck_assert_int_gt(c->deadline, deadline);
     }
     ck_assert_int_eq(c->want, WANT_CLOSE);
 }
 END_TEST
+
+static void nothing(int sig)
+{
+    (void)sig;
+}
 
 /* On a blocking socket the same deadlines, by SO_RCVTIMEO and SO_SNDTIMEO: conn_fill()
  * and conn_drain() return in time. */
@@ -1032,14 +1146,20 @@ START_TEST(blocking_socket_expires)
         { "GET /", 408, WANT_READ },
         { GET("/bytes?n=5000000"), 200, WANT_WRITE },
     };
-    int fds[2];
+    static const struct itimerval often = { { 0, 10000 }, { 0, 10000 } };
+    const struct sigaction no_restart = { .sa_handler = nothing };
+    int i = _i % 3, fds[2];
 
+    if (_i >= 3) { /* and signals interrupt more often than that */
+        sigaction(SIGALRM, &no_restart, NULL);
+        setitimer(ITIMER_REAL, &often, NULL);
+    }
     opt.keepalive_ms = opt.request_timeout_ms = 50;
     conn_setup(&opt, true);
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
     peer = fds[1];
     c = conn_open(fds[0]);
-    say(cases[_i].start);
+    say(cases[i].start);
     int64_t give_up = clock_ms() + PATIENCE_MS;
     for (int turn = 0; c->want != WANT_CLOSE; turn++) {
         ck_assert_int_lt(clock_ms(), give_up);
@@ -1051,10 +1171,52 @@ START_TEST(blocking_socket_expires)
             conn_drain(c);
     }
     receive(REPLIES);
-    if (cases[_i].status)
-        ck_assert_int_eq(atoi(received + strlen("HTTP/1.1 ")), cases[_i].status);
+    if (cases[i].status)
+        ck_assert_int_eq(atoi(received + strlen("HTTP/1.1 ")), cases[i].status);
     else
         ck_assert_uint_eq(received_len, 0);
+}
+END_TEST
+
+/* Both ends of a connection over TCP, blocking; returns the server's. */
+static int tcp_pair(int *client)
+{
+    struct sockaddr_in address = { .sin_family = AF_INET,
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t len = sizeof(address);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int server;
+
+    *client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, len), 0);
+    ck_assert_int_eq(listen(listener, 1), 0);
+    ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&address, &len), 0);
+    ck_assert_int_eq(connect(*client, (struct sockaddr *)&address, len), 0);
+    server = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    ck_assert_int_ge(server, 0);
+    close(listener);
+    return server;
+}
+
+/* Who takes nothing of a reply is ended when the time-out is over, and not after several:
+ * a blocking send(2) that has sent a part says nothing about when that was. */
+START_TEST(blocking_send_is_looked_at)
+{
+    int64_t began;
+
+    opt.request_timeout_ms = 1500;
+    conn_setup(&opt, true);
+    c = conn_open(tcp_pair(&peer));
+    if (_i == 0)
+        for (int i = 0; i < 100; i++) /* more than TCP takes */
+            say(GET("/copy?n=200000"));
+    else
+        say(GET("/bytes?n=50000000"));
+    began = clock_ms();
+    while (c->want != WANT_CLOSE)
+        step();
+    ck_assert_int_ge(clock_ms() - began, opt.request_timeout_ms);
+    ck_assert_int_lt(clock_ms() - began, 2 * opt.request_timeout_ms);
 }
 END_TEST
 
@@ -1205,9 +1367,14 @@ int main(void)
         { "deadlines", the_older_expires_first, 1 },
         { "deadlines", dripping_request_expires, 2 * DRIPPING },
         { "deadlines", unread_reply_expires, 2 },
+        { "deadlines", what_came_in_time_counts, 2 },
+        { "deadlines", a_reader_that_came_in_time_counts, 1 },
+        { "deadlines", idle_time_begins_after_the_handler, 1 },
         { "deadlines", slow_reader_is_waited_for, 1 },
         { "deadlines", lingering_expires, 2 },
-        { "deadlines", blocking_socket_expires, 3 },
+        { "deadlines", lingering_waits_for_a_reader, 1 },
+        { "deadlines", blocking_socket_expires, 6 },
+        { "deadlines", blocking_send_is_looked_at, 2 },
         { "stopping", stopping_closes_the_idle, 1 },
         { "stopping", stopping_answers_first, 1 },
         { "stopping", stopping_finds_the_request_that_is_there, 1 },

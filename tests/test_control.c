@@ -106,7 +106,6 @@ START_TEST(stop_stops)
     server_gone(&s);
     ck_assert(!port_taken(s.port));
     ck_assert_int_eq(access(pid_path(s.port, ""), F_OK), -1);
-    ck_assert_int_eq(access(pid_path(s.port, ".board"), F_OK), -1);
     command(&o, "stop -p %d", s.port);
     ck_assert_int_eq(o.status, 1);
     ck_assert_msg(strstr(o.err, "not running") && strstr(o.err, pid_path(s.port, "")),

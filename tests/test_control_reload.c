@@ -107,7 +107,6 @@ START_TEST(reload_under_load)
     eventually(server_zombies(&s) == 0, PATIENCE_MS);
     server_stop(&s);
     ck_assert_int_eq(access(pid_path(s.port, ""), F_OK), -1);
-    ck_assert_int_eq(access(pid_path(s.port, ".board"), F_OK), -1);
 }
 END_TEST
 
@@ -260,6 +259,23 @@ START_TEST(reload_graceful_waits)
     ck_assert_int_eq(pid_behind(&a), worker);
     ck_assert(!r.keep_alive);
     client_expect_close(&a, 1000);
+    expect_end(aside, 0);
+    client_close(&a);
+    server_stop(&s);
+}
+END_TEST
+
+/* Without a bound, but not for ever: who is silent is closed when its own time is up. */
+START_TEST(reload_graceful_keeps_time_outs)
+{
+    struct server s;
+    pid_t aside;
+
+    server_start(&s, "-k 1");
+    client_open(&a, &s);
+    pid_behind(&a);
+    aside = command_aside("reload -g", s.port);
+    client_expect_close(&a, PATIENCE_MS);
     expect_end(aside, 0);
     client_close(&a);
     server_stop(&s);
@@ -538,6 +554,7 @@ static void add_all(TCase *tc)
     tcase_add_loop_test(tc, reload_to_a_broken_program, 0, BROKEN);
     tcase_add_test(tc, reloads_at_the_same_time);
     tcase_add_test(tc, reload_graceful_waits);
+    tcase_add_test(tc, reload_graceful_keeps_time_outs);
     tcase_add_test(tc, reload_by_hangup);
     tcase_add_test(tc, stopped_worker_at_reload);
     tcase_add_test(tc, descriptors_after_reloads);
@@ -553,6 +570,7 @@ static void add_all(TCase *tc)
 static void add_of_stage2(TCase *tc)
 {
     add_under_load(tc);
+    tcase_add_test(tc, reload_graceful_keeps_time_outs);
     tcase_add_test(tc, reload_by_hangup);
 }
 

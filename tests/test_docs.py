@@ -31,6 +31,7 @@ import predict  # noqa: E402
 import saved  # noqa: E402
 import session  # noqa: E402
 import terminal  # noqa: E402
+import website  # noqa: E402
 
 RUN = {
     "headline": [{"candidate": "stage1", "keep_alive_us": 12.5}],
@@ -269,6 +270,10 @@ class Sessions(Case):
             self.bad("line 2: a$ echo aa; echo bb\n  printed something else",
                      console("a$ echo aa; echo bb", *shown))
         self.bad("printed something else", console("a$ printf 'a\\n\\nb\\n'", "a", "b"))
+        self.good(console("a$ printf 'A\\nB!'", "A", "B!a$"),
+                  console("b$ printf A; true", "Ab$", "b$ echo 5$", "5$"))
+        self.bad("ends in a newline", console("a$ echo B", "Ba$"))
+        self.bad("printed something else", console("a$ printf B", "Bb$"))
         self.bad("begins with a prompt", console("echo", "a$ true"))
         self.bad("without a prompt", console())
 
@@ -379,6 +384,53 @@ class Sessions(Case):
                   "```\nfalse\n```")
         self.bad("ended with status 1", "```sh\nfalse\ntrue\n```")
         self.bad("ended with status 7", "```sh\nexit 7\n```")
+
+
+@unittest.skipUnless(shutil.which("pandoc"), "pandoc is not installed")
+class WebSite(Case):
+    """Pages of small documents, in a tree of their own."""
+
+    def setUp(self):
+        super().setUp()
+        for module, name, value in ((book, "ROOT", self.folder),
+                                    (website, "OUT", os.path.join(self.folder, "build"))):
+            patch = mock.patch.object(module, name, value)
+            patch.start()
+            self.addCleanup(patch.stop)
+        website.tree_of.cache_clear()
+        self.addCleanup(website.tree_of.cache_clear)
+        self.write("README.md", "# Project\n")
+        self.write("docs/README.md", "# Book\n\n- [First](one.md)\n")
+        self.write("docs/pictures/x.svg", "<svg/>")
+        self.write("docs/results/index.html", '<a href="../README.md">back</a>')
+
+    def page(self, text):
+        self.write("docs/one.md", "# One, in full\n\n" + text)
+        website.Site().build()
+        return book.read(os.path.join(website.OUT, "one.html"))
+
+    def test_tables_scroll_by_themselves(self):
+        numbers = "| a | b | c |\n|---|---|---|\n| 1 | 2 | 3 |\n\n"
+        words = f"| a | b & | c |\n|---|---|---|\n| 1 | {'long ' * 9}| 3 |\n\n"
+        two = f"| a | b |\n|---|---|\n| 1 | {'long ' * 9}|\n\n"  # wraps where it is narrow
+        page = self.page(numbers + words + two)
+        boxes = page.count('<div class="scroll')
+        self.assertEqual((boxes, page.count("<table")), (3, 3))
+        for part in ('<div class="scroll numbers" tabindex="0">',
+                     '<div class="scroll cards" tabindex="0">', 'data-label="b &amp;"'):
+            self.assertEqual(page.count(part), 1, part)
+
+    def test_links_have_words(self):
+        page = self.page("[one.md](one.md#x), [the file](one.md), [README.md](README.md), "
+                         "[docs/README.md](https://x/docs/README.md)")
+        for words in (">First</a>", ">the file</a>", ">Contents</a>", ">docs/README.md</a>"):
+            self.assertIn(words, page.split("<main>")[1].split("<nav")[0])
+
+    def test_way_back_from_the_report(self):
+        self.page("")
+        self.assertEqual(list(website.dead_links()), [])
+        self.assertIn('href="../index.html"',
+                      book.read(os.path.join(website.OUT, "results", "index.html")))
 
 
 class Questions(Case):
@@ -605,6 +657,8 @@ def main():
     suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules[__name__])
     done = unittest.TextTestRunner(stream=sys.stdout).run(suite)
     bad = len(done.failures) + len(done.errors)
+    for test, why in done.skipped:
+        print(f"note: {test.id()}: skipped, {why}")
     print(f"{100 * (done.testsRun - bad) // max(1, done.testsRun)}%: Checks: {done.testsRun}, "
           f"Failures: {len(done.failures)}, Errors: {len(done.errors)}")
     return 1 if bad or not done.testsRun else 0

@@ -1,4 +1,4 @@
-/* test_http.c - what http.c accepts, what it refuses, and with which status.
+/* test_http.c - what the parser of requests accepts, what it refuses, and with which status.
  * Does not: compare with other parsers (test_http_oracle.c), know connections. */
 #include "http.h"
 
@@ -439,6 +439,13 @@ static const struct refused {
       TARGET("http\x1a//host/") },
     { "absolute-form with neither", 400, TARGET("http:host") },
     { "another scheme", 400, TARGET("ftp://host/") },
+    /* RFC 9110 section 7.4 */
+    { "https without TLS", 421, TARGET("https://host/") },
+    { "https without TLS, capitals and a port", 421, TARGET("HTTPS://host:443/p?q") },
+    { "https without TLS or a path", 421, TARGET("https://host") },
+    { "https without TLS in 1.0", 421, BYTES("GET https://host/ HTTP/1.0\r\n\r\n") },
+    { "https without TLS and without a host", 400, TARGET("https:///path") },
+    { "https without TLS and with userinfo", 400, TARGET("https://user@host/") },
     { "authority-form with GET", 400, TARGET("host:80") },
     { "* with GET", 400, TARGET("*") },
     { "* and more with OPTIONS", 400, BYTES("OPTIONS *a HTTP/1.1\r\n" HOST "\r\n") },
@@ -1191,6 +1198,7 @@ START_TEST(reasons)
         { 413, "Content Too Large" },
         { 414, "URI Too Long" },
         { 417, "Expectation Failed" },
+        { 421, "Misdirected Request" },
         { 431, "Request Header Fields Too Large" },
         { 501, "Not Implemented" },
         { 503, "Service Unavailable" },

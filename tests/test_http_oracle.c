@@ -193,14 +193,15 @@ static void put_request_line(void)
         put_text("/");
         put_times(9000, "p");
     } else {
-        put_mostly(
-            WORDS("/", "/a/b", "/a?b=c", "/?", "/?x?y/z", "/%41%2f", "//a//b", "/a/../b",
-                  "/~a;b,c:d@e!$&'()*+", "http://h/p", "http://h?x=1", "http://h:80/p?q",
-                  "HTTP://h.example/", plain ? "/" : "http://[::1]:8/p", "http://h"),
-            WORDS("*", "*a", "a", "/a b", "/\"", "/<", "/a\\b", "/^`", "/{}", "/|", "/#f",
-                  "/?q#f", "/%", "/%4", "/%zz", "/\xc3\xa4", "/\x01", "/\x7f",
-                  "http://u@h/", "http://u:p@h/", "http:///p", "http://", "http:/h/",
-                  "ftp://h/", "http://h:x/", "http://h#f", "h:80", "?", ""));
+        put_mostly(WORDS("/", "/a/b", "/a?b=c", "/?", "/?x?y/z", "/%41%2f", "//a//b",
+                         "/a/../b", "/~a;b,c:d@e!$&'()*+", "http://h/p", "http://h?x=1",
+                         "http://h:80/p?q", "HTTP://h.example/",
+                         plain ? "/" : "http://[::1]:8/p", "http://h"),
+                   WORDS("*", "*a", "a", "/a b", "/\"", "/<", "/a\\b", "/^`", "/{}", "/|",
+                         "/#f", "/?q#f", "/%", "/%4", "/%zz", "/\xc3\xa4", "/\x01",
+                         "/\x7f", "http://u@h/", "http://u:p@h/", "http:///p", "http://",
+                         "http:/h/", "ftp://h/", "https://h/p", "http://h:x/",
+                         "http://h#f", "h:80", "?", ""));
     }
     put_mostly(WORDS(" "), WORDS("  ", "\t", ""));
     put_mostly(
@@ -498,6 +499,7 @@ static struct stricter {
       "RFC 9112 2.3: case, one digit", 0 },
     { "target is neither a path nor an http URI", "RFC 9112 3.2: four forms", 0 },
     { "invalid authority in the target", "RFC 9110 4.2.1, 4.2.4: host, no userinfo", 0 },
+    { "https is asked for without TLS", "RFC 9110 7.4: MUST reject", 0 },
     { "character that a target may not have", "RFC 9112 3.2: 400", 0 },
     { "bad percent-escape in the target", "RFC 3986 2.1", 0 },
     { "no Host", "RFC 9112 3.2: 400", 0 },
@@ -668,8 +670,8 @@ static int on_response_head(oracle_parser *p)
 
 START_TEST(response_heads)
 {
-    static const int statuses[] = { 200, 400, 404, 405, 408, 413,
-                                    414, 417, 431, 501, 503, 505 };
+    static const int statuses[] = { 200, 400, 404, 405, 408, 413, 414,
+                                    417, 421, 431, 501, 503, 505 };
     static const uint64_t lengths[] = { 0, 1, 9, 10, 4294967296, UINT64_MAX / 16 };
     static const http_parser_settings settings = { .on_headers_complete =
                                                        on_response_head };

@@ -3,8 +3,10 @@
 #include "stats.h"
 
 #include <check.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,7 +19,7 @@ static void make_board(int slots)
         .name = "test", .address = "127.0.0.1", .port = 1, .workers = slots
     };
 
-    stats_setup(&opt, NULL);
+    stats_setup(&opt);
 }
 
 START_TEST(before_setup)
@@ -100,6 +102,52 @@ START_TEST(restarts_are_the_parents)
 }
 END_TEST
 
+/* A file that is truncated under a mapping ends whoever touches it, by SIGBUS. */
+START_TEST(cannot_be_truncated)
+{
+    char name[64];
+
+    make_board(1);
+    ck_assert_int_eq(ftruncate(stats_fd(), 0), -1);
+    ck_assert_int_eq(errno, EPERM);
+    snprintf(name, sizeof name, "/proc/%d/fd/%d", (int)getpid(), stats_fd());
+    ck_assert_int_eq(truncate(name, 0), -1);
+    ck_assert_int_eq(errno, EPERM);
+}
+END_TEST
+
+/* A record for each descriptor that this process may have. */
+START_TEST(every_descriptor)
+{
+    int last = options_max_fds() - 1;
+
+    make_board(2);
+    stats_take(1, 1);
+    stats_conn(last)->requests = 7;
+    ck_assert_uint_eq(stats_conns(stats_cell(1, 1))[last].requests, 7);
+    ck_assert_uint_eq(stats_conns(stats_cell(1, 1))[last - 1].requests, 0);
+    stats_conn(last + 1)->requests = 8; /* after a reload the limit may be higher */
+    ck_assert_uint_eq(stats_conns(stats_cell(1, 1))[last].requests, 7);
+}
+END_TEST
+
+/* A command finds the board by the pid of its server; a process without one has none. */
+START_TEST(is_found_by_pid)
+{
+    pid_t pid;
+    int status;
+
+    ck_assert(!stats_look(getpid()));
+    make_board(1);
+    stats_add(&stats->requests, 42);
+    pid = fork();
+    if (pid == 0)
+        _exit(stats_look(getppid()) ? (int)stats_get(&board->cells[0].requests) : 1);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(WEXITSTATUS(status), 42);
+}
+END_TEST
+
 START_TEST(all_slots)
 {
     make_board(64);
@@ -120,6 +168,9 @@ int main(void)
     tcase_add_test(t, cells_keep_apart);
     tcase_add_test(t, counters_survive_a_crash);
     tcase_add_test(t, restarts_are_the_parents);
+    tcase_add_test(t, cannot_be_truncated);
+    tcase_add_test(t, every_descriptor);
+    tcase_add_test(t, is_found_by_pid);
     tcase_add_test(t, all_slots);
     suite_add_tcase(s, t);
 

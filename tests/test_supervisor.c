@@ -109,7 +109,7 @@ static void set_up(void)
     shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ck_assert_ptr_ne(shared, MAP_FAILED);
-    stats_setup(&opt, NULL);
+    stats_setup(&opt);
     /* Orphaned workers become children of this process: it can tell whether there are any. */
     ck_assert_int_eq(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
 }

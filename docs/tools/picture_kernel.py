@@ -152,13 +152,13 @@ def backlog():
     p.lines(28, 350, ["what clients send is taken in; nobody reads it yet"], "soft")
     p.lines(28, 370, ["full: the last ACK is dropped, and so is every",
                       "new SYN; TcpExtListenOverflows counts both.",
-                      "The clients try again, later and later"], "alarm")
-    p.text(28, 442, "room for min(backlog, net.core.somaxconn)", "")
+                      "The clients try again, soon less and less often"], "alarm")
+    p.text(28, 442, "room for min(backlog, net.core.somaxconn) + 1", "")
     p.arrow(236, 452, 236, 500)
     p.text(228, 486, "accept takes the first", "", "end")
     p.box(146, 504, 180, 36, "work", "the process")
     p.lines(LEFT, 568, ["ss -tln shows the accept queue: Recv-Q is how",
-                        "many are in it, Send-Q how many may be."], "soft")
+                        "many are in it, Send-Q its backlog."], "soft")
     return p
 
 

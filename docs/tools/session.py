@@ -7,6 +7,8 @@ A block of the language `console` is a session, in as many terminals as there ar
   client$ curl -m 1 localhost:8080/     line of its own for any lines
   client2$                              without a command: look at that terminal again
   server$ ^C                            Ctrl-C, or ^D: end of input
+  hello world!client$                   the last line of what comes out has no newline, and the
+                                        next prompt stands behind it; else either will do
 
 A command may go on in lines that begin with "> ", as in a shell.
 
@@ -91,6 +93,7 @@ class Step:
     def __init__(self, name, command, line, rules):
         self.terminal, self.command, self.line, self.rules = name, command, line, rules
         self.expected = []
+        self.open_line = False  # what comes out ends without a newline
         self.runs_on = False  # its terminal is looked at again before its next command
         self.last = False     # of its block: what the block says of a status holds for it
 
@@ -131,6 +134,11 @@ def steps_of(block):
             raise Wrong(f"line {block.start + 2 + i}: a console block begins with a prompt")
     if not steps:
         raise Wrong(f"line {block.start + 1}: a console block without a prompt")
+    for step in steps:
+        prompt = step.terminal + "$"
+        if step.expected and step.expected[-1].endswith(prompt):
+            step.expected[-1] = step.expected[-1][:-len(prompt)]
+            step.open_line = True
     steps[-1].last = True
     return steps
 
@@ -255,6 +263,8 @@ class Chapter:
         match = self.compare(step, term, True)
         if not match:
             raise Wrong(self.tell(step, term, "printed something else"))
+        if step.open_line and term.output.endswith("\n"):
+            raise Wrong(self.tell(step, term, "ends in a newline, so no prompt stands behind it"))
         status = step.rules["status"] if step.last else 0
         if term.status != status and step.command not in KEYS:
             raise Wrong(self.tell(step, term, f"ended with status {term.status}"))

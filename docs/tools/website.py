@@ -30,6 +30,7 @@ INDEX, PROJECT = "docs/README.md", "README.md"
 LANGUAGES = {".c": "c", ".h": "c", ".sh": "bash", ".py": "python", ".md": "markdown",
              "Makefile": "makefile", ".html": "html", ".css": "css"}
 TERMINALS = 6  # colours in style.css
+LONG_CELL = 20  # letters; three columns with such cells have no room on a phone
 GONE = object()
 
 
@@ -83,8 +84,30 @@ def link_to(words, url):
 
 
 def in_div(cls, block):
-    attributes = [["tabindex", "0"]] if cls == "scroll" else []  # for those who scroll by key
+    attributes = [["tabindex", "0"]] if "scroll" in cls else []  # for those who scroll by key
     return {"t": "Div", "c": [["", cls.split(), attributes], [block]]}
+
+
+def cells_of(row):
+    """(attributes, blocks) of each cell."""
+    return [(cell[0], cell[4]) for cell in row[1]]
+
+
+def in_box(table):
+    """A table in a box in which it scrolls. Where columns of words would not fit, a narrow page
+    shows each row as a card, so each cell is told the heading of its column."""
+    _, _, _, head, bodies, _ = table["c"]
+    headings_of = [plain(blocks) for _, blocks in cells_of(head[1][0])]
+    cells = [cell for body in bodies for row in body[3] for cell in
+             zip(headings_of, cells_of(row))]
+    longest = max((len(plain(blocks)) for _, (_, blocks) in cells), default=0)
+    if longest <= LONG_CELL:
+        return in_div("scroll numbers", table)
+    if len(headings_of) < 3:
+        return in_div("scroll", table)
+    for heading, (attributes, _) in cells:
+        attributes[2].append(["data-label", heading])
+    return in_div("scroll cards", table)
 
 
 def console(text, terminals):
@@ -175,6 +198,13 @@ class Site:
         here = os.path.dirname(self.output_of(page))
         return os.path.relpath(self.output_of(path), here or ".")
 
+    def words_of(self, page, target, words):
+        """A link's words; the name of a file is none, its document's title is."""
+        path = os.path.normpath(os.path.join(os.path.dirname(page), target.partition("#")[0]))
+        if not path.endswith(".md") or plain(words) not in (path, os.path.basename(path)):
+            return words
+        return [{"t": "Str", "c": dict(self.chapters).get(path) or title_of(path)}]
+
     def source_of(self, page, name):
         """A link to the line that an excerpt comes from."""
         if name not in self.anchors:
@@ -203,15 +233,15 @@ class Site:
             return {"t": "Str", "c": f"${content[1]}$"}
         content = self.change(content, page, terminals)
         if kind == "Para" and [part["t"] for part in content] == ["Image"]:
-            plot = " plot" if "results/" in content[0]["c"][2][0] else ""
-            return in_div("figure" + plot, {"t": "Plain", "c": content})
+            return in_div("figure", {"t": "Plain", "c": content})
         if kind in ("Link", "Image"):
             url, title = content[2]
+            content[1] = self.words_of(page, url, content[1])
             content[2] = [self.url(page, url), title and "measured: " + title]
             if title:
                 content[0][1].append("measured")
         changed = {"t": kind, "c": content}
-        return in_div("scroll", changed) if kind == "Table" else changed
+        return in_box(changed) if kind == "Table" else changed
 
     def body_of(self, path):
         """The title and the tree of a page."""
@@ -268,12 +298,19 @@ class Site:
         with open(os.path.join(OUT, output), "w", encoding="utf-8") as file:
             file.write(page)
 
+    def lead_back(self, report):
+        """The report's way back to the tutorial is one to the site's first page here."""
+        text = book.read(report).replace('href="../README.md"', 'href="../index.html"')
+        with open(report, "w", encoding="utf-8") as file:
+            file.write(text)
+
     def build(self):
         shutil.rmtree(OUT, ignore_errors=True)
         os.makedirs(OUT)
         for folder in ("pictures", "results"):
             shutil.copytree(in_tree("docs/" + folder), os.path.join(OUT, folder))
         shutil.copy(os.path.join(SITE, "style.css"), OUT)
+        self.lead_back(os.path.join(OUT, "results", "index.html"))
         for path, _ in self.chapters:
             self.output_of(path)
         while self.queue:
