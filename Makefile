@@ -212,7 +212,7 @@ counts: ## count system calls, allocations, instructions, bytes of a request
 	@$(MAKE) --no-print-directory $(PARALLEL) all $(COUNTER)
 	@python3 tests/counts.py $(B)
 
-bench-programs: all $(BENCH)
+bench-programs: all $(BENCH) $(B)/tests/test_blackbox
 	@:
 
 bench: ## set up, build, measure: build/report/index.html

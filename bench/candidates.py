@@ -77,6 +77,24 @@ def evhttp(build):
                      exit_codes=(0, -signal.SIGTERM))
 
 
+# ---- PHP -----------------------------------------------------------------------------------
+
+def php_program():
+    return shutil.which("php")
+
+
+def php_command():
+    """What PHP has to complain of goes to stderr: nobody reads its stdout behind the first
+    line."""
+    return [php_program(), "-d", "display_errors=stderr", "-d", "log_errors=0",
+            os.path.join(HERE, "peers", "select.php")]
+
+
+def php():
+    return Candidate("php", "PHP select", "php", exit_codes=(0, -signal.SIGTERM),
+                     make_command=lambda candidate, folder: php_command())
+
+
 # ---- nginx ---------------------------------------------------------------------------------
 
 def nginx_program():

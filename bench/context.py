@@ -50,6 +50,9 @@ FORMS = {
 }
 
 
+PARTS_DEPTH = 4  # see Context.parts_us()
+
+
 class Skip(Exception):
     """The experiment cannot be run here; the text says what is missing."""
 
@@ -68,7 +71,7 @@ class Context:
         self.problems = []            # of the experiment at work; a bad run if there are any
         self.notes = []               # worth a line in the report, but no failure
         self.results = {}             # by experiment
-        self.known_costs = {}         # see cost_us()
+        self.known_parts = {}         # see parts_us()
         self.began = time.monotonic()
         self.title, self.part = "", ""  # of the experiment at work; "3/14"
 
@@ -134,6 +137,13 @@ class Context:
             self.notes.append("nginx: skipped, it is not installed (package nginx)")
             return []
         return [one for one in [candidates.nginx(workers)] if self.wanted(one)]
+
+    def php(self):
+        """The select server in PHP, if it is there and wanted."""
+        if not candidates.php_program():
+            self.notes.append("PHP select: skipped, php is not installed (package php-cli)")
+            return []
+        return [one for one in [candidates.php()] if self.wanted(one)]
 
     def need(self, tool, package):
         if not shutil.which(tool):
@@ -226,15 +236,28 @@ class Context:
 
     # ---- Numbers of this machine that predictions start from ----
 
-    def cost_us(self, key):
-        """CPU per keep-alive request at main_clients, of "floor" or of a stage; measured once
-        a run, if the experiment keep-alive has not."""
-        for row in self.results.get("keep-alive", {}).get("rows", []):
-            if row["candidate"] == key and row["clients"] == self.p["main_clients"]:
-                return row["cpu_us_per_request"]
-        if key not in self.known_costs:
-            which = candidates.floor(self.build) if key == "floor" else self.stage(key)
-            with self.server(which) as server:
-                row = self.load(server, self.p["main_clients"], look=False)
-            self.known_costs[key] = row["cpu_us_per_request"]
-        return self.known_costs[key]
+    def parts_us(self):
+        """{"floor" and "stage4": (shared_us, own_us)}, measured once a run: a request that comes
+        in a batch of n costs shared_us / n + own_us of CPU, for the batch shares its system
+        calls. From the medians of alternating loads, one by one and in batches of PARTS_DEPTH."""
+        if not self.known_parts:
+            costs = {}
+            with self.servers([candidates.floor(self.build), self.stage("stage4")]) as servers:
+                for _ in range(self.p["rounds"]):
+                    for server in servers:
+                        for depth in (1, PARTS_DEPTH):
+                            self.say(f"{server.candidate.label}, batches of {depth}")
+                            row = self.loaded(server, self.p["main_clients"], look=False,
+                                              depth=depth)
+                            costs.setdefault((server.candidate.key, depth), []).append(
+                                row["cpu_us_per_request"] or 0.0)
+            for key in ("floor", "stage4"):
+                one, batch = (measure.median(costs[key, depth]) for depth in (1, PARTS_DEPTH))
+                self.known_parts[key] = parts_of(one, batch, PARTS_DEPTH)
+        return self.known_parts
+
+
+def parts_of(one_us, batch_us, depth):
+    """(shared_us, own_us) of shared + own = one_us and shared / depth + own = batch_us."""
+    shared = (one_us - batch_us) * depth / (depth - 1)
+    return shared, one_us - shared

@@ -91,6 +91,7 @@ def stamp(root, server_cpus, generator_cpus, form):
             "compiler": first_line(os.environ.get("CC", "gcc"), "--version"),
             "wrk": (first_line("wrk", "-v") or "").split(" Copyright")[0] or None,
             "nginx": first_line(candidates.nginx_program(), "-v"),
+            "php": first_line(candidates.php_program(), "-v"),
             "gnuplot": first_line("gnuplot", "--version"),
             "strace": first_line("strace", "-V"),
             "python": platform.python_version(),

@@ -4,6 +4,7 @@ Does not: measure or draw; pictures come in as SVG text.
 """
 import html
 
+import checks
 import tables
 
 STYLE = """
@@ -77,6 +78,14 @@ ul.plain { padding-left: 1.2rem; }
 """
 
 METHOD = [
+    "A badge says whether all checks of an experiment hold, and how far off they may be; each "
+    "has two sides, and stands in the list below its experiment. A ratio of two costs is taken "
+    "round by round. Where its rounds are further apart than it is from 1, it was not measured, "
+    "and the badge says that instead.",
+    "How quiet the machine was is said above: idle and stolen time and the run queue while this "
+    "benchmark did nothing, before and after, and how far apart the floor's costs were then.",
+    "PHP select is a server of some 40 lines, as tutorials in PHP write them "
+    "(bench/peers/select.php): one read is taken for one request, and nothing is parsed.",
     "All on one machine, over loopback. Where there are two cpus, a server runs on the first and "
     "whoever loads it on the last; the experiments with several workers give servers all cpus, "
     "and say so. Nothing is compared that was not measured in the same run.",
@@ -143,7 +152,8 @@ def cost_cell(row, name):
     cost, median = row.get(f"{name}_us"), row.get(f"{name}_ratio")
     if cost is None or median is None:
         return "–"
-    return (f"{cost:.2f} µs<small><b>{median:.2f} ×</b> {row[f'{name}_ratio_min']:.2f} to "
+    words = tables.ratio_of(f"{name}_ratio")(row)
+    return (f"{cost:.2f} µs<small><b>{words} ×</b> {row[f'{name}_ratio_min']:.2f} to "
             f"{row[f'{name}_ratio_max']:.2f}</small>")
 
 
@@ -164,7 +174,8 @@ def headline_part(results):
             tables.cell(row.get("p99_us"), tables.milliseconds),
             esc(row.get("served", "–")), tables.cell(row.get("idle_bytes"), tables.whole)])
     note = ("<p class=\"small soft\">CPU time of the whole server per request, and how many times "
-            "the floor's that is: the median over the rounds, least to greatest. "
+            "the floor's that is: the median over the rounds, least to greatest; in "
+            "brackets, and not measured, where these are further apart than it is from 1. "
             f"{results['main_clients']} clients, {results['depth']} requests a batch when "
             "pipelining; requests/s, p50 and p99 of keep-alive. Who serves 1 of "
             f"{results['main_clients']} clients has good latencies, for that one."
@@ -172,6 +183,18 @@ def headline_part(results):
                if any(row.get("generator_bound") for row in rows) else "") + "</p>")
     return (f'<h2 id="headline">The servers side by side</h2>'
             + table("the servers side by side", heads, lines, "headline", ours(rows), True) + note)
+
+
+def instructions_part(results):
+    """What tests/counts.py counted, if it did."""
+    rows = results.get("instructions")
+    if not rows:
+        return ""
+    lines = [[row["label"], tables.whole(row["user_instructions_per_request"])] for row in rows]
+    return ('<h2 id="instructions">User-space instructions per request</h2>'
+            "<p class=\"small soft\">Counted, not timed: the same on every machine, and without "
+            "what the kernel does.</p>"
+            + table("instructions per request", ["server", "instructions"], lines))
 
 
 def cell_words(one, deadline_seconds):
@@ -212,15 +235,27 @@ def badge(result):
         return '<span class="badge mid">skipped</span>'
     if not result["ok"]:
         return '<span class="badge bad">failed</span>'
-    if result["agrees"] is None:
-        return ""
-    return ('<span class="badge good">as predicted</span>' if result["agrees"] else
-            '<span class="badge mid">against the prediction</span>')
+    words = checks.badge_words(result)
+    kind = "good" if result["agrees"] else "mid"
+    return f'<span class="badge {kind}">{esc(words)}</span>' if words else ""
 
 
 def problem_list(problems):
     items = "".join(f"<li>{esc(problem)}</li>" for problem in problems)
     return f'<div class="problems"><b>This went wrong</b><ul>{items}</ul></div>'
+
+
+def checks_part(result):
+    """Every check with both its sides."""
+    found = result.get("checks") or []
+    if not found:
+        return ""
+    lines = [[check["what"], *(checks.number(check[name]) for name in
+                               ("predicted", "measured", "low", "high")),
+              check["tolerance"], check["why"] or check["state"]] for check in found]
+    heads = ["checked", "predicted", "measured", "from", "to", "tolerance", "verdict"]
+    rows = table(f"{result['name']}, all checks", heads, lines)
+    return f"<details><summary>all checks, {len(lines)}</summary>{rows}</details>"
 
 
 def counters_text(result):
@@ -256,6 +291,7 @@ def numbers(result, results):
         rows = table(f"{name}, all numbers", heads, cells, row_classes=ours(result["rows"]))
         parts.append(f"<details{open_}><summary>all numbers, {len(cells)} rows</summary>{rows}"
                      "</details>")
+    parts.append(checks_part(result))
     for note in result["notes"]:
         parts.append(f'<p class="small soft">{esc(note)}.</p>')
     parts.append(f'<p class="small soft">Again: <code>{esc(result["command"])}</code> '
@@ -298,7 +334,8 @@ def summary(results, environment):
     dirty = ", with changes that are not in it" if environment.get("tree_dirty") else ""
     return (f"<p>{esc(environment.get('date'))}, {esc(where)}, Linux "
             f"{esc(environment.get('kernel'))}, commit {esc(environment.get('commit'))}{dirty}; "
-            f"{esc(results['form'])} form, {results['seconds']:.0f} s. Absolute numbers are this "
+            f"{esc(results['form'])} form, {results['seconds']:.0f} s. "
+            f"{esc(environment.get('noise', ''))} Absolute numbers are this "
             "machine's; the ratios are what to take home.</p>")
 
 
@@ -322,7 +359,8 @@ def page(results, environment, pictures, tutorial=None):
     if skipped:
         parts.append("<p>Skipped: " + "; ".join(
             f"{esc(result['name'])} ({esc(result['skipped'])})" for result in skipped) + ".</p>")
-    parts += [f"<nav>{' '.join(links)}</nav>", headline_part(results)]
+    parts += [f"<nav>{' '.join(links)}</nav>", headline_part(results),
+              instructions_part(results)]
     ordered = sorted(experiments, key=lambda result: not result.get("faults"))
     parts += [section(result, results, pictures.get(result["name"])) for result in ordered]
     parts += [environment_part(environment), '<h2 id="method">How it was measured</h2><ul>',

@@ -12,6 +12,9 @@ results.json, format 1 (what is there stays; more may be added):
   headline     [{candidate, label, keep_alive_us, keep_alive_ratio, keep_alive_ratio_min,
                keep_alive_ratio_max, the same for pipelined_ and short_, req_per_s, p50_us,
                p99_us, served, generator_bound, idle_bytes}]; what was not measured is absent
+  noise        {quiet, why, idle_share, steal_share, run_queue, floor_us_min, floor_us_max,
+               floor_spread, before, after}: noise.py; the last two hold what was read
+  instructions [{candidate, label, user_instructions_per_request}], or null
   experiments  {name: {
       name, title, question, command   to run it again
       prediction   {text, value}       value: its numbers by name; null if it was skipped
@@ -19,15 +22,18 @@ results.json, format 1 (what is there stays; more may be added):
                    failure-matrix: {..., cells: {fault: {state, predicted, factor, wait_us,
                    base_us, answered, lost, lost_share}}}
       finding      one sentence, made from rows
-      agrees       whether the rows agree with the prediction; null: cannot be said
+      checks       [{what, predicted, measured, low, high, tolerance, state, why}]; checks.py
+      tolerance    of all checks, in words
+      agrees       whether all checks hold; null: one could not be measured, or there is none
+      not_measured   null, or which check was not, and why: "spread 0.12, effect 0.01"
       ok           false if anything in `problems` happened
       problems, notes   [text]
       skipped      null, or why it could not be run
       figure       what pictures.py draws, or null
       seconds, kernel_counters   how long it took, and what the kernel counted meanwhile
   }}
-candidate: floor, evhttp, nginx, stage1, stage2, stage3-select, stage3-poll, stage4, stage4-edge,
-stage4-shared, stage4-exclusive.
+candidate: floor, evhttp, nginx, php, stage1, stage2, stage3-select, stage3-poll, stage4,
+stage4-edge, stage4-shared, stage4-exclusive.
 """
 import sys
 
@@ -38,15 +44,18 @@ import json  # noqa: E402
 import os  # noqa: E402
 import resource  # noqa: E402
 import shutil  # noqa: E402
+import subprocess  # noqa: E402
 import textwrap  # noqa: E402
 import time  # noqa: E402
 import traceback  # noqa: E402
 
+import checks  # noqa: E402
 import context  # noqa: E402
 import costs  # noqa: E402
 import environment  # noqa: E402
 import matrix  # noqa: E402
 import measure  # noqa: E402
+import noise  # noqa: E402
 import pictures  # noqa: E402
 import processes  # noqa: E402
 import reload  # noqa: E402
@@ -56,6 +65,7 @@ import throughput  # noqa: E402
 import waiting  # noqa: E402
 import workers  # noqa: E402
 
+COUNTS_SECONDS = 120  # that counting instructions may take
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NO_GNUPLOT = "gnuplot is not installed (package gnuplot-nox)"
 
@@ -132,7 +142,7 @@ def parse_arguments(argv):
     wrong = [name for name in options.only if name not in names]
     if wrong:
         parser.error(f"no experiment '{wrong[0]}'; there are: {', '.join(names)}")
-    known = {row[2] for row in context.candidates.STAGES} | {"floor", "nginx", "evhttp"}
+    known = {row[2] for row in context.candidates.STAGES} | {"floor", "nginx", "evhttp", "php"}
     wrong = [name for name in options.stages if name not in known]
     if wrong:
         parser.error(f"no server '{wrong[0]}'; there are: {', '.join(sorted(known))}")
@@ -162,7 +172,8 @@ def run_experiment(ctx, experiment, options):
     name, title, question, function = experiment
     result = {"name": name, "title": title, "question": question,
               "command": command_of(name, options), "prediction": None, "rows": [],
-              "finding": None, "agrees": None, "skipped": None, "figure": None}
+              "finding": None, "agrees": None, "checks": [], "tolerance": None,
+              "not_measured": None, "skipped": None, "figure": None}
     ctx.begin(name)
     began, counters = time.monotonic(), measure.kernel_counters()
     try:
@@ -208,6 +219,8 @@ def print_result(ctx, result):
                                 tables.terminal_rows(result, ctx.p["main_clients"])))
     if result["finding"]:
         print(textwrap.fill(result["finding"], 78))
+    if result["ok"] and not result["skipped"] and checks.badge_words(result):
+        print(textwrap.fill(f"[{checks.badge_words(result)}]", 78))
     for note in result["notes"]:
         print(textwrap.fill(f"note: {note}", 78))
     for problem in result["problems"]:
@@ -291,12 +304,15 @@ def conclude(results, options, folder):
     bad = [result["name"] for result in experiments if not result["ok"]]
     skipped = [result["name"] for result in experiments if result["skipped"]]
     if results["headline"]:
-        print("\nCPU per request (keep-alive, pipelined, short), x: times the floor; idle: bytes\n"
-              "per connection; req/s and served: keep-alive")
+        print("\nCPU per request (keep-alive, pipelined, short), x: times the floor, in\n"
+              "brackets where it is not measured: spread over effect; idle: bytes per\n"
+              "connection; req/s and served: keep-alive")
         print(tables.text_table(tables.HEADLINE, results["headline"]))
     print(f"\n{len(results['experiments'])} experiments in {results['seconds']:.0f} s; "
           f"{len(bad)} failed{': ' + ', '.join(bad) if bad else ''}; {len(skipped)} skipped"
           f"{': ' + ', '.join(skipped) if skipped else ''}")
+    if results.get("noise"):
+        print(textwrap.fill(noise.words(results["noise"]), 78))
     print(f"the page: {os.path.relpath(os.path.join(folder, 'index.html'))}")
     return 1 if bad or (options.form == "smoke" and skipped) else 0
 
@@ -305,14 +321,33 @@ def benchmark(options):
     ctx = context.Context(options.form, options.build, options.stages or None)
     stamp = environment.stamp(ROOT, ctx.server_cpus, ctx.generator_cpus, options.form)
     prepare(ctx)
+    ctx.say("how quiet is the machine?")
+    before, began = noise.look(ctx), noise.cpu_ticks(measure.read("/proc/stat"))
     experiments = run_all(ctx, options)
+    stolen = noise.shares(began, noise.cpu_ticks(measure.read("/proc/stat")))["steal_share"]
+    found = noise.stamp(before, noise.look(ctx), stolen)
+    stamp["noise"] = noise.words(found)
     results = {"format": 1, "form": options.form, "ok": True,
                "seconds": time.monotonic() - ctx.began, "main_clients": ctx.p["main_clients"],
                "depth": throughput.DEPTH, "deadline_seconds": ctx.p["deadline_seconds"],
                "headline": tables.headline(experiments, ctx.p["main_clients"]),
-               "experiments": experiments}
+               "noise": found, "instructions": instructions(options), "experiments": experiments}
     write_report(results, stamp, [folder for folder in (options.report, options.save) if folder])
     return conclude(results, options, options.report)
+
+
+def instructions(options):
+    """User-space instructions per request, as tests/counts.py --json counts them: the value of
+    "instructions" there. None for a part of a run, and where it cannot tell."""
+    if options.form == "smoke" or options.only or options.stages:
+        return None
+    command = [sys.executable, os.path.join(ROOT, "tests", "counts.py"), "--json", options.build]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=COUNTS_SECONDS, check=True,
+                              stdin=subprocess.DEVNULL)
+        return json.loads(done.stdout).get("instructions")
+    except (OSError, subprocess.SubprocessError, ValueError, AttributeError):
+        return None
 
 
 def ending_all(function, options):

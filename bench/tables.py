@@ -2,6 +2,8 @@
 
 Does not: measure, or know HTML.
 """
+import checks
+
 PAGE_ONLY = True
 
 
@@ -47,6 +49,18 @@ def word(value):
     return str(value)
 
 
+def ratio_of(name, median=""):
+    """For a column: a row's ratio to the floor, in brackets if its rounds are further apart than
+    it is from 1. None if there is none."""
+    def text(row):
+        found = [row.get(f"{name}{part}") for part in (median, "_min", "_max")]
+        if None in found:
+            return None
+        hidden = row["candidate"] != "floor" and checks.noise(*found)
+        return f"({found[0]:.2f})" if hidden else two(found[0])
+    return text
+
+
 SERVED = [("offered", "offered_clients", whole, PAGE_ONLY),
           ("established", "established_clients", whole, PAGE_ONLY),
           ("served", "served_clients", whole)]
@@ -60,7 +74,7 @@ LOAD = [("server", "label", word), ("clients", "clients", whole, PAGE_ONLY), *SE
         ("p99 ms", "p99_us", milliseconds), ("CPU us", "cpu_us_per_request", two),
         ("CPU min", "cpu_us_per_request_min", two, PAGE_ONLY),
         ("CPU max", "cpu_us_per_request_max", two, PAGE_ONLY),
-        ("x floor", "ratio_to_floor_median", two),
+        ("x floor", ratio_of("ratio_to_floor", "_median"), word),
         ("min", "ratio_to_floor_min", two, PAGE_ONLY),
         ("max", "ratio_to_floor_max", two, PAGE_ONLY),
         ("system", "system_share", percent, PAGE_ONLY),
@@ -68,7 +82,10 @@ LOAD = [("server", "label", word), ("clients", "clients", whole, PAGE_ONLY), *SE
         ("preempted", "involuntary_switches_per_request", two, PAGE_ONLY),
         ("rounds", "rounds", whole, PAGE_ONLY),
         ("wrk cpu", "generator_cpu_share", percent),
-        ("generator-bound", "generator_bound", yes, PAGE_ONLY)]
+        ("generator-bound", "generator_bound", yes, PAGE_ONLY),
+        ("x stage 3", "ratio_to_stage3_median", two, PAGE_ONLY),
+        ("checks passed", "blackbox_passed", whole, PAGE_ONLY),
+        ("of", "blackbox_checks", whole, PAGE_ONLY)]
 HANDLER = [("server", "label", word), ("workers", "workers", whole),
            ("offered", "offered_clients", whole), ("requests", "requests", whole),
            ("established", "established_clients", whole, PAGE_ONLY), *FAILED,
@@ -91,6 +108,7 @@ COLUMNS = {
                   ("min", "cpu_us_per_request_min", one),
                   ("max", "cpu_us_per_request_max", one),
                   ("system us", "system_us_per_request", one),
+                  ("ns/idle", "ns_per_idle_client", one),
                   ("p50 ms", "p50_us", milliseconds, PAGE_ONLY),
                   ("rounds", "rounds", whole, PAGE_ONLY)],
     "fd-cliff": [("server", "label", word), ("offered", "offered_clients", whole),
@@ -132,7 +150,7 @@ COLUMNS = {
     "worker-killed": [("server", "label", word), ("kills", "kills", whole),
                       ("requests", "requests", whole), ("failed", "failed", whole),
                       ("per kill", "failed_per_kill", one),
-                      ("predicted", "predicted_failed_per_kill", whole),
+                      ("predicted", "predicted_failed_per_kill", one),
                       ("new after ms", "replacement_ms", two),
                       ("max", "replacement_ms_max", two, PAGE_ONLY),
                       ("zombies", "zombies", whole),
@@ -170,9 +188,9 @@ COLUMNS = {
 }
 
 HEADLINE = [("server", "label", word), ("keep us", "keep_alive_us", two),
-            ("x", "keep_alive_ratio", two), ("pipe us", "pipelined_us", two),
-            ("x", "pipelined_ratio", two), ("short us", "short_us", two),
-            ("x", "short_ratio", two), ("req/s", "req_per_s", whole),
+            ("x", ratio_of("keep_alive_ratio"), word), ("pipe us", "pipelined_us", two),
+            ("x", ratio_of("pipelined_ratio"), word), ("short us", "short_us", two),
+            ("x", ratio_of("short_ratio"), word), ("req/s", "req_per_s", whole),
             ("served", "served", word), ("idle B", "idle_bytes", whole)]
 
 
@@ -184,7 +202,12 @@ def grid(columns, rows, page=False):
     """(heads, [[text, ...], ...]); columns for the page only are left out elsewhere."""
     chosen = [column for column in columns if page or len(column) == 3]
     return ([column[0] for column in chosen],
-            [[cell(row.get(column[1]), column[2]) for column in chosen] for row in rows])
+            [[cell(value_of(row, column[1]), column[2]) for column in chosen] for row in rows])
+
+
+def value_of(row, key):
+    """key: a field's name, or a function of the row."""
+    return key(row) if callable(key) else row.get(key)
 
 
 def text_table(columns, rows):
@@ -239,7 +262,7 @@ def headline(experiments, main_clients):
 
 def matrix_lines(result):
     """The failure matrix for a terminal: a letter and a factor in each cell."""
-    letters = {"unaffected": "ok", "degraded": "x", "stopped": "STOP"}
+    letters = {"unaffected": "ok", "degraded": "x", "stopped": "STOP", "faster": "fast"}
     heads = [fault["key"] for fault in result["faults"]]
     short = {"silent": "silent", "half": "half", "slow-reader": "reader", "reset": "reset",
              "idle-herd": "herd", "no-descriptors": "no fd", "slow-handler": "slow",

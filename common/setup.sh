@@ -43,6 +43,7 @@ fuzz      runtime  fuzzer                CLANG_RUNTIME
 bench     command  wrk                   wrk
 bench     command  gnuplot               gnuplot-nox
 bench     command  nginx                 nginx
+bench     command  php                   php-cli
 bench     command  python3               python3
 bench     command  strace                strace
 docs      command  pandoc                pandoc

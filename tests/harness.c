@@ -23,7 +23,7 @@
 #include "log.h"
 #include "stop.h"
 
-static const struct mode modes[] = {
+static struct mode modes[] = {
     { "stage1", "stage1_blocking", "", 0, 1 },
     { "stage2", "stage2_prefork", "-w 2", 2, 2 },
     { "stage3-select", "stage3_select", "--multiplexer=select", 0, INT_MAX },
@@ -33,9 +33,10 @@ static const struct mode modes[] = {
     { "stage4-exclusive", "stage4_epoll_reuseport", "-w 2 --accept=exclusive", 2,
       INT_MAX },
     { "stage4-edge", "stage4_epoll_reuseport", "-w 2 --trigger=edge", 2, INT_MAX },
+    { "command", NULL, "", 0, INT_MAX }, /* SERVER_COMMAND, and then nothing else */
 };
 
-enum { MODES = sizeof modes / sizeof modes[0], MAX_ARGS = 64 };
+enum { MODES = sizeof modes / sizeof modes[0], COMMAND = MODES - 1, MAX_ARGS = 64 };
 
 const struct mode *mode;
 static bool complained;
@@ -55,6 +56,23 @@ bool harness_wrapped(void)
     const char *wrapper = getenv("SERVER_WRAPPER");
 
     return wrapper && *wrapper;
+}
+
+bool harness_foreign(void)
+{
+    const char *command = getenv("SERVER_COMMAND");
+
+    return command && *command;
+}
+
+/* Name the mode of SERVER_COMMAND after its last word, without the folder. */
+static void name_foreign(const char *command)
+{
+    const char *name = command + strlen(command);
+
+    while (name > command && name[-1] != '/' && name[-1] != ' ')
+        name--;
+    modes[COMMAND].stage = name;
 }
 
 void harness_complain(const char *what)
@@ -142,6 +160,7 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 int harness_run(const char *suite, void (*add_tests)(TCase *tc), int timeout_s)
 {
     const char *only = getenv("CK_RUN_CASE");
+    const char *command = getenv("SERVER_COMMAND");
     const char *jobs_text = getenv("TEST_JOBS");
     int jobs = jobs_text && atoi(jobs_text) > 0 ? atoi(jobs_text) : MODES;
     int running = 0, failed = 0, ran = 0;
@@ -150,8 +169,11 @@ int harness_run(const char *suite, void (*add_tests)(TCase *tc), int timeout_s)
     char dirs[MODES][32] = { "" }; /* for pid files: two may get the same port, on ::1 */
 
     raise_nofile();
+    if (command)
+        name_foreign(command);
     for (int i = 0; i < MODES; i++) {
-        if (only && strcmp(only, modes[i].name) != 0)
+        if ((only && strcmp(only, modes[i].name) != 0) ||
+            harness_foreign() != (i == COMMAND))
             continue;
         if (running >= jobs) {
             failed += !reap_case(pids, outs);
@@ -235,10 +257,14 @@ static void server_words(struct words *w, const char *args)
     char program[SERVER_PATH_MAX];
 
     memset(w, 0, sizeof *w);
-    server_path(program);
-    if (harness_wrapped())
-        words_add(w, getenv("SERVER_WRAPPER"));
-    words_add(w, program);
+    if (harness_foreign()) {
+        words_add(w, getenv("SERVER_COMMAND"));
+    } else {
+        server_path(program);
+        if (harness_wrapped())
+            words_add(w, getenv("SERVER_WRAPPER"));
+        words_add(w, program);
+    }
     words_add(w, "--port 0");
     words_add(w, mode->args);
     words_add(w, args);

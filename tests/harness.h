@@ -2,7 +2,8 @@
  * Does not: know what is tested. Every wait is for a fact and has a deadline.
  *
  * Environment: BUILD_DIR, the folder of the servers (default: above the test program's
- * own); SERVER_WRAPPER, words to put before a server ("valgrind -q ..."); TIME_SCALE, by
+ * own); SERVER_COMMAND, the words of a server of somebody else, which takes --port and
+ * says "NAME: listening on 127.0.0.1:PORT" (then it is the only mode); SERVER_WRAPPER, words to put before a server ("valgrind -q ..."); TIME_SCALE, by
  * which all deadlines are multiplied; TEST_JOBS, how many cases run side by side
  * (all: they mostly wait); CK_RUN_CASE.
  *
@@ -43,6 +44,9 @@ void skip(const char *why);
 
 /* True when servers run under SERVER_WRAPPER. */
 bool harness_wrapped(void);
+
+/* True when SERVER_COMMAND is tested, which has none of the stages' options. */
+bool harness_foreign(void);
 
 int scaled_ms(int ms); /* times TIME_SCALE */
 

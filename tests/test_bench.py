@@ -9,15 +9,20 @@ import sys
 sys.dont_write_bytecode = True
 
 import contextlib  # noqa: E402
+import copy  # noqa: E402
 import html.parser  # noqa: E402
 import io  # noqa: E402
 import json  # noqa: E402
+import math  # noqa: E402
 import os  # noqa: E402
+import random  # noqa: E402
 import re  # noqa: E402
 import resource  # noqa: E402
 import shutil  # noqa: E402
 import socket  # noqa: E402
+import subprocess  # noqa: E402
 import tempfile  # noqa: E402
+import types  # noqa: E402
 import unittest  # noqa: E402
 import xml.etree.ElementTree  # noqa: E402
 from unittest import mock  # noqa: E402
@@ -26,11 +31,14 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "bench"))
 
 import axes  # noqa: E402
+import blackbox  # noqa: E402
+import checks  # noqa: E402
 import context  # noqa: E402
 import costs  # noqa: E402
 import environment  # noqa: E402
 import matrix  # noqa: E402
 import measure  # noqa: E402
+import noise  # noqa: E402
 import pictures  # noqa: E402
 import processes  # noqa: E402
 import reload  # noqa: E402
@@ -38,6 +46,7 @@ import report  # noqa: E402
 import run  # noqa: E402
 import tables  # noqa: E402
 import throughput  # noqa: E402
+import waiting  # noqa: E402
 import workers  # noqa: E402
 
 WRK = """Running 10m test @ http://127.0.0.1:1/
@@ -227,12 +236,347 @@ class Reload(unittest.TestCase):
         rows = self.rows("nginx", failed=4 * reload.CLIENTS)
         off = reload.reload_result(rows, {})
         self.assertEqual([row["predicted_failed_max"] for row in rows], [128, 0, 2048])
-        self.assertTrue(off["finding"].endswith("Against the prediction: nginx, short."))
+        self.assertTrue(off["finding"].endswith(
+            "Against the prediction: nginx short, failed (128, predicted 0 exact)."))
 
     def test_crowd_samples(self):
         crowd = measure.Crowd.__new__(measure.Crowd)
         crowd.text = 'sample {"monotonic_ms":1.5,"served":2}\n{"served":3}\n'
         self.assertEqual(crowd.samples(), [{"monotonic_ms": 1.5, "served": 2}])
+
+
+class Checks(unittest.TestCase):
+    def states(self, make, *values):
+        return [make(value)["state"] for value in values]
+
+    def test_both_sides(self):
+        off, holds = checks.OFF, checks.HOLDS
+        self.assertEqual(self.states(lambda x: checks.within("x", x, 10, 0.2), 7.9, 8.1, 11.9,
+                                     12.1, None), [off, holds, holds, off, off])
+        self.assertEqual(self.states(lambda x: checks.near("x", x, 0, 1), -1.1, -0.9, 0.9, 1.1),
+                         [off, holds, holds, off])
+        self.assertEqual(self.states(lambda x: checks.exactly("x", x, 3), 2, 3, 4),
+                         [off, holds, off])
+
+    def test_ratio_that_the_noise_hides(self):
+        quiet = checks.ratio("x", 1.20, 1.18, 1.23, 1.2, 0.05)
+        self.assertEqual((quiet["state"], quiet["why"]), (checks.HOLDS, None))
+        noisy = checks.ratio("x", 0.99, 0.93, 1.05, 1.0, 0.05)
+        self.assertEqual((noisy["state"], noisy["why"]),
+                         (checks.NOT_MEASURED, "spread 0.12, effect 0.01"))
+        self.assertEqual(self.states(lambda x: checks.ratio("x", x, x - 0.01, x + 0.01, 1.2, 0.05),
+                                     1.14, 1.26), [checks.OFF, checks.OFF])
+        self.assertEqual(checks.ratio("x", 1.2, 1.2, 1.2, 1.2, 0.05)["state"],
+                         checks.NOT_MEASURED)  # one round
+
+    def test_ratio_in_words(self):
+        self.assertEqual(checks.ratio_words(1.2, 1.18, 1.23, " the floor"),
+                         "1.20 × the floor (1.18 to 1.23)")
+        self.assertIn("not measured against the floor: spread 0.12, effect 0.01",
+                      checks.ratio_words(0.99, 0.93, 1.05, " the floor"))
+
+    def test_badges_say_their_tolerance(self):
+        good, bad = checks.within("a", 10, 10, 0.2), checks.within("b", 20, 10, 0.2)
+        hidden = checks.ratio("c", 0.99, 0.93, 1.05, 1, 0.05)
+        self.assertEqual(checks.badge_words(checks.verdict([good])), "as predicted: ±20 %")
+        self.assertEqual(checks.badge_words(checks.verdict([good, bad])),
+                         "against the prediction: ±20 %")
+        self.assertEqual(checks.badge_words(checks.verdict([good, hidden])),
+                         "not measured: c: spread 0.12, effect 0.01")
+        self.assertIs(checks.verdict([good, hidden])["agrees"], None)
+        self.assertIs(checks.verdict([])["agrees"], None)
+        self.assertEqual(checks.sentence([good, bad]),
+                         "Against the prediction: b (20, predicted 10 ±20 %).")
+
+
+class Models(unittest.TestCase):
+    """What each experiment expects, and that values outside of it on either side are seen."""
+    CTX = types.SimpleNamespace(p=context.FORMS["short"], problem=lambda text: None, form="short",
+                                notes=[])
+
+    def sides(self, agrees, low, high, good):
+        """agrees(value): of an experiment with this measured value."""
+        self.assertIs(agrees(good), True, good)
+        self.assertIs(agrees(low), False, low)
+        self.assertIs(agrees(high), False, high)
+
+    @staticmethod
+    def verdict(found):
+        return checks.verdict(found)["agrees"]
+
+    def test_the_oldest_worker_is_the_fullest(self):
+        mean = workers.lost_to_the_oldest(32, 8, 8)
+        self.assertAlmostEqual(mean, 4 * ((9 / 8) ** 8 - 1), places=9)
+        self.assertAlmostEqual(mean, 6.26, places=2)
+        self.assertEqual(workers.lost_to_the_oldest(32, 8, 1), 4)
+        self.assertAlmostEqual(workers.lost_to_the_oldest(32, 8, 5000), 64 / 9, places=2)
+
+    def test_the_oldest_worker_when_clients_are_dealt(self):
+        dice, lost, runs = random.Random(1), 0, 3000
+        for _ in range(runs):
+            held = [0] * 8
+            for _ in range(32):
+                held[dice.randrange(8)] += 1
+            for _ in range(8):
+                gone = held.pop(0)
+                lost += gone
+                held.append(0)
+                for _ in range(gone):
+                    held[dice.randrange(8)] += 1
+        self.assertAlmostEqual(lost / runs / 8, workers.lost_to_the_oldest(32, 8, 8), delta=0.05)
+
+    def test_worker_killed(self):
+        def agrees(reuseport, prefork=1.0):
+            row = {"kills": 8, "replacement_ms": 0.2, "zombies": 0, "stopped": False}
+            return workers.killed_result([
+                {**row, "candidate": key, "label": key, "failed_per_kill": lost,
+                 "predicted_failed_per_kill": predicted} for key, lost, predicted in
+                (("stage2", prefork, 1.0), ("stage4", reuseport, 6.26),
+                 ("stage4-exclusive", 20, None))])["agrees"]
+        self.sides(agrees, 4.0, 8.5, 6.5)
+        self.sides(lambda lost: agrees(6.26, lost), 0.5, 1.5, 1.0)
+
+    def test_idle_herd(self):
+        def agrees(stage3_ns, stage4_ns):
+            rows = [{"candidate": key, "label": key, "idle_clients": n, "connections": n + 1,
+                     "cpu_us_per_request": 50 + n * ns / 1000}
+                    for key, points, slope in (("stage3-select", (0, 300, 1000), stage3_ns),
+                                               ("stage4", (0, 10000), stage4_ns))
+                    for n, ns in zip(points, (0, 200, slope) if key != "stage4" else (0, slope))]
+            result = waiting.herd_result(self.CTX, rows)
+            self.assertIn(f"stage3-select {stage3_ns} ns", result["finding"])
+            self.assertAlmostEqual(rows[2]["ns_per_idle_client"], stage3_ns)
+            return result["agrees"]
+        self.sides(lambda ns: agrees(ns, 0.1), 130, 270, 210)
+        self.sides(lambda ns: agrees(200, ns), -1.5, 1.5, 0.1)
+
+    def test_silent_clients(self):
+        def agrees(predicted):
+            return lambda ms: self.verdict(waiting.silent_checks([
+                {"label": "x", "silent_clients": 8, "predicted_ms": predicted, "wait_ms": ms}]))
+        self.sides(agrees(8000.0), 7500, 8500, 8170)
+        self.assertIs(agrees(0.0)(25), False)
+        self.assertIs(agrees(0.0)(None), False)
+        self.assertIs(agrees(0.0)(5), True)
+
+    def test_handlers(self):
+        def agrees(rate):
+            row = {"label": "x", "workers": 4, "predicted_per_s": 80, "req_per_s": rate,
+                   "failed": 0}
+            return self.verdict(waiting.judge(self.CTX, [row]))
+        self.sides(agrees, 71, 89, 78)
+
+    def test_fd_cliff(self):
+        def agrees(served):
+            return waiting.cliff_result(1500, [
+                {"candidate": "x", "label": "x", "served_clients": served,
+                 "predicted_served": 1018, "refused_clients": 482, "waiting_clients": 0,
+                 "connect_failed": 0, "cpu_percent_while_full": 0}])["agrees"]
+        self.sides(agrees, 1015, 1021, 1018)
+
+    def test_slow_readers(self):
+        def agrees(wait=200, held=224, key="stage4", stopped=False):
+            return self.verdict(waiting.readers_checks(
+                {"candidate": key, "label": key, "stopped": stopped, "wait_alone_us": 200,
+                 "wait_us": None if stopped else wait, "process_bytes_per_reader": held}))
+        self.sides(agrees, 90, 410, 250)
+        self.sides(lambda held: agrees(held=held), -100, 600, 250)
+        self.assertIs(agrees(stopped=True), False)
+        self.assertIs(agrees(key="stage1", stopped=True), True)
+        self.assertIs(agrees(key="stage1"), False)
+
+    def test_accept_balance(self):
+        row = {"label": "reuseport", "sleeps_per_client": 1.0, "top_share": 0.28,
+               "accept_calls_in_vain_per_client": 1.0, "fresh_requests": 350,
+               "kept_requests": 350, "fresh_late_share": 0.06, "fresh_late_share_alone": 0.0,
+               "kept_late_share": 0.06, "kept_late_share_alone": 0.0}
+        predicted = workers.predicted_balance(200)
+        for name, low, high in (("sleeps_per_client", 0.4, 1.6), ("top_share", 0.2, 0.35),
+                                ("accept_calls_in_vain_per_client", 0.4, 1.6),
+                                ("fresh_late_share", -0.01, 0.2), ("kept_late_share", -0.01, 0.2)):
+            self.sides(lambda value, name=name: self.verdict(workers.balance_checks(
+                [{**row, name: value}], predicted)), low, high, row[name])
+
+    def test_level_edge(self):
+        def agrees(edge_calls=4, level_ctl=2):
+            rows = [{"label": mode, "workload": work, "calls": calls, "predicted_calls": wanted,
+                     "epoll_ctl_calls": ctl, "receive_calls": 1, "send_calls": 1, "wait_calls": 1,
+                     "other_calls": 0, "accept_calls": 0, "close_calls": 0,
+                     "cpu_us_per_request": 9, "edge_to_level_median": 1.1,
+                     "edge_to_level_min": 1.09, "edge_to_level_max": 1.12}
+                    for mode, work, calls, wanted, ctl in (
+                        ("level", "keep-alive", 3, 3, 0), ("edge", "keep-alive", edge_calls, 4, 0),
+                        ("level", costs.WORKLOADS[2][0], 72, None, level_ctl),
+                        ("edge", costs.WORKLOADS[2][0], 68, None, 0))]
+            result = costs.level_edge_result(self.CTX, rows)
+            self.assertIn("its choice", result["prediction"]["text"])
+            return result["agrees"]
+        self.sides(agrees, 2.2, 5, 4.02)
+        self.sides(lambda n: agrees(level_ctl=n), 1, 3, 2)
+
+    def test_cost(self):
+        def agrees(calls=3, idle=228):
+            row = {"candidate": "stage4", "label": "x", "calls": calls,
+                   "idle_bytes_per_connection": idle,
+                   **{f"{name}_calls": 1 for name in ("receive", "send", "wait", "epoll_ctl",
+                                                      "other", "accept", "close")}}
+            return costs.cost_result([row])["agrees"]
+        self.sides(lambda n: agrees(calls=n), 2.8, 3.2, 3.01)
+        self.sides(lambda n: agrees(idle=n), 180, 270, 228)
+
+    def test_throughput(self):
+        rows = [{"candidate": "stage4", "clients": 64, "ratio_to_floor_median": 1.2,
+                 "ratio_to_floor_min": 1.19, "ratio_to_floor_max": 1.22}]
+        self.sides(lambda wanted: self.verdict(throughput.ratio_checks(self.CTX, rows, wanted,
+                                                                       0.05)), 1.1, 1.3, 1.18)
+
+    def test_parts_of_a_cost(self):
+        shared, own = context.parts_of(0.3 + 8, 0.3 + 8 / 4, 4)
+        self.assertAlmostEqual(shared, 8)
+        self.assertAlmostEqual(own, 0.3)
+
+    def test_a_matrix_cell_has_two_sides(self):
+        self.assertEqual([matrix.judge([us] * 20, 0, 100)["state"] for us in (45, 55, 195, 205)],
+                         ["faster", "unaffected", "unaffected", "degraded"])
+
+    def test_busy_handlers_leave_a_free_worker(self):
+        for key, state in (("stage4-shared", "unaffected"), ("stage4-exclusive", "unaffected"),
+                           ("stage2", "unaffected"), ("stage4", "degraded"),
+                           ("stage3-select", "degraded")):
+            candidate = context.candidates.stage(key, "build", matrix.WORKERS)
+            self.assertEqual(matrix.predicted_state(candidate, "busy-handler"), state, key)
+
+
+class Clock:
+    """Time that passes when somebody waits, and answers that come after 100 us."""
+
+    def __init__(self):
+        self.now, self.keys = 0.0, []
+
+    def monotonic(self):
+        return self.now
+
+    def register(self, fileobj, events, data=None):
+        self.keys.append(types.SimpleNamespace(fileobj=fileobj, data=data))
+
+    def unregister(self, fileobj):
+        self.keys = [key for key in self.keys if key.fileobj is not fileobj]
+
+    def select(self, seconds):
+        if self.keys:
+            self.now += 1e-4
+            return [(self.keys[0], None)]
+        self.now += math.ceil(seconds * 1000) / 1000  # as selectors do
+        return []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return None
+
+
+class Harness(unittest.TestCase):
+    """The benchmark's own delays are nobody's wait."""
+
+    class Client:
+        answer = b"HTTP/1.1 200 OK\r\n\r\n" + measure.HELLO
+
+        def __init__(self, on_send=lambda: None):
+            self.on_send = on_send
+
+        def sendall(self, text):
+            self.on_send()
+
+        def recv(self, size):
+            return self.answer
+
+    def test_who_asks_late_does_not_count_it_as_wait(self):
+        clock = Clock()
+        with mock.patch("workers.time", clock), \
+                mock.patch("workers.selectors.DefaultSelector", lambda: clock):
+            waits = workers.paced(self.Client, 0.05)
+        self.assertGreater(len(waits), 20)
+        self.assertAlmostEqual(max(waits), 100, places=3)
+
+    def test_silent_rows_are_asked_one_by_one(self):
+        clock, asked = Clock(), []
+        rows = [{"predicted_ms": ms, "wait_ms": None} for ms in (0.0, 1000.0, 0.0, 0.0)]
+        for i, row in enumerate(rows):
+            row["client"] = self.Client(lambda i=i: asked.append(
+                (i, [one["wait_ms"] is None for one in rows[:i] if not one["predicted_ms"]])))
+        with mock.patch("waiting.time", clock), \
+                mock.patch("waiting.selectors.DefaultSelector", lambda: clock):
+            waiting.ask_all(rows)
+        self.assertEqual(asked, [(1, [True]), (0, []), (2, [False]), (3, [False, False])])
+        self.assertTrue(all(row["wait_ms"] < 1 for row in rows), rows)
+
+
+class Noise(unittest.TestCase):
+    LOOK = {"idle_share": 0.99, "steal_share": 0.0, "run_queue": 0, "pressure_share": 0.0,
+            "floor_us": [5.3, 5.4, 5.3]}
+
+    def test_reading(self):
+        self.assertEqual(noise.cpu_ticks("cpu  10 0 5 80 2 0 1 2 7 0\ncpu0 1\n"), (100, 82, 2))
+        self.assertEqual(noise.shares((100, 82, 2), (200, 172, 4)),
+                         {"idle_share": 0.9, "steal_share": 0.02})
+        self.assertEqual(noise.run_queue("0.20 0.18 0.12 3/180 11206\n"), 2)
+        self.assertEqual(noise.pressure("some avg10=12.50 avg60=1 avg300=1 total=9\n"), 0.125)
+        self.assertIsNone(noise.pressure(""))
+
+    def test_quiet(self):
+        found = noise.stamp(self.LOOK, self.LOOK, 0.001)
+        self.assertTrue(found["quiet"], found["why"])
+        self.assertIn("The machine was quiet: 99 % idle", noise.words(found))
+        self.assertIn("5.30 to 5.40 µs", noise.words(found))
+
+    def test_each_noise_is_named(self):
+        for change, steal, words in (({"idle_share": 0.6}, 0, "only 60 %"),
+                                     ({}, 0.05, "5.0 % of cpu time was stolen"),
+                                     ({"floor_us": [9.3, 5.3]}, 0, "varied by 75 %")):
+            found = noise.stamp(self.LOOK, {**self.LOOK, **change}, steal)
+            self.assertFalse(found["quiet"])
+            self.assertIn(words, noise.words(found))
+            self.assertIn("NOT quiet", noise.words(found))
+
+    def test_without_the_floor(self):
+        bare = {**self.LOOK, "floor_us": []}
+        found = noise.stamp(bare, bare, 0)
+        self.assertTrue(found["quiet"])
+        self.assertNotIn("floor", noise.words(found))
+
+
+class Peer(unittest.TestCase):
+    SUITE = """Running suite(s): blackbox
+33%: Checks: 4, Failures: 2, Errors: 0
+tests/test_blackbox.c:90:P:command:route_root:0: Passed
+tests/harness_client.c:394:F:command:refuses:0: status 400 expected; got: HTTP/1.1 200 OK
+tests/harness_client.c:394:P:command:refuses:1: Passed
+tests/test_blackbox.c:478:F:command:keep_alive_rules:3: 1.1 Connection: close
+"""
+
+    def test_black_box_suite(self):
+        self.assertEqual(blackbox.parse(self.SUITE),
+                         {"checks": 4, "passed": 2, "refusals": 2, "refused": 1})
+        with self.assertRaises(measure.ToolError):
+            blackbox.parse("nothing")
+
+    def test_missing_php_is_told(self):
+        ctx = context.Context("smoke", "build", quiet=True)
+        with mock.patch("candidates.php_program", return_value=None):
+            self.assertEqual(ctx.php(), [])
+        self.assertIn("php is not installed (package php-cli)", ctx.notes[0])
+
+    def test_php_beside_stage_3(self):
+        rows = [{**dict.fromkeys(throughput.KEYS, 1), "candidate": key, "label": key,
+                 "clients": 64, "offered_clients": 64, "established_clients": 64,
+                 "served_clients": 64, "requests": 1, "failed": 0, "socket_errors": 0,
+                 "non_2xx": 0, "late": 0, "generator_bound": False, "cpu_us_per_request": cost}
+                for stage3, php in ((5, 6), (4, 5), (10, 11)) for key, cost in
+                (("floor", 4), ("stage3-select", stage3), ("php", php))]
+        row = next(row for row in throughput.merge(rows) if row["candidate"] == "php")
+        self.assertEqual([round(row[f"ratio_to_stage3_{part}"], 2)
+                          for part in ("min", "median", "max")], [1.1, 1.2, 1.25])
 
 
 class Cells(unittest.TestCase):
@@ -271,6 +615,16 @@ class Tables(unittest.TestCase):
     def test_every_experiment_has_columns(self):
         names = {name for name, *_ in run.EXPERIMENTS} - {"failure-matrix"}
         self.assertEqual(names, set(tables.COLUMNS))
+
+    def test_ratio_that_is_not_measured_stands_in_brackets(self):
+        def shown(key, *ratios):
+            row = {"candidate": key, "keep_alive_ratio": ratios[0],
+                   "keep_alive_ratio_min": ratios[1], "keep_alive_ratio_max": ratios[2]}
+            return tables.ratio_of("keep_alive_ratio")(row)
+        self.assertEqual(shown("stage4", 0.99, 0.93, 1.05), "(0.99)")
+        self.assertEqual(shown("nginx", 1.20, 1.18, 1.23), "1.20")
+        self.assertEqual(shown("floor", 1, 1, 1), "1.00")
+        self.assertIsNone(tables.ratio_of("short_ratio")({"candidate": "php"}))
 
     def test_headline_is_made_of_the_experiments(self):
         results = fixture()
@@ -487,6 +841,27 @@ class Page(unittest.TestCase):
         self.assertNotIn("https://", text)
         self.assertNotIn("<script", text)
 
+    def test_tolerance_is_beside_the_badge(self):
+        results = fixture()
+        found = checks.verdict([checks.within("speed <of it>", 10, 10.5, 0.2)])
+        results["experiments"]["short"].update(found)
+        _, parser = self.page(results)
+        self.assertIn("as predicted: ±20 %", parser.text)
+        self.assertIn("speed <of it>", parser.text)
+        results["experiments"]["short"].update(checks.verdict(
+            [checks.ratio("4 epoll", 0.99, 0.93, 1.05, 1, 0.05)]))
+        _, parser = self.page(results)
+        self.assertIn("not measured: 4 epoll: spread 0.12, effect 0.01", parser.text)
+
+    def test_instructions_have_their_place(self):
+        results = copy.deepcopy(fixture())
+        self.assertNotIn('id="instructions"', self.page(results)[0])
+        results["instructions"] = [{"candidate": "x", "label": "4 <epoll>",
+                                    "user_instructions_per_request": 1234.4}]
+        _, parser = self.page(results)
+        self.assertIn("4 <epoll>", parser.text)
+        self.assertIn("1,234", parser.text)
+
     def test_tables_scroll_by_themselves(self):
         text, _ = self.page(fixture())
         boxes = re.findall(r'<div class="scroll" tabindex="0" [^>]*><table', text)
@@ -596,6 +971,22 @@ class CommandLine(unittest.TestCase):
     def test_forms_have_the_same_knobs(self):
         short = set(context.FORMS["short"])
         self.assertTrue(all(set(form) == short for form in context.FORMS.values()))
+
+
+class Instructions(unittest.TestCase):
+    def ask(self, **done):
+        options = run.parse_arguments([])
+        with mock.patch("run.subprocess.run", **done):
+            return run.instructions(options)
+
+    def test_they_are_taken_from_the_counting_program(self):
+        rows = [{"label": "x", "user_instructions_per_request": 1}]
+        said = types.SimpleNamespace(stdout=json.dumps({"instructions": rows}))
+        self.assertEqual(self.ask(return_value=said), rows)
+
+    def test_without_them_there_are_none(self):
+        self.assertIsNone(self.ask(side_effect=subprocess.CalledProcessError(1, "counts.py")))
+        self.assertIsNone(self.ask(return_value=types.SimpleNamespace(stdout="table")))
 
 
 class Environment(unittest.TestCase):

@@ -469,7 +469,8 @@ START_TEST(head_is_get_without_body)
                     "HEAD"); /* the next GET would meet a body, if there were one */
         date = strstr(get, "Date: ");
         date_head = strstr(r.head, "Date: ");
-        memcpy(date, date_head, strlen("Date: Thu, 01 Jan 1970 00:00:00 GMT"));
+        if (date && date_head)
+            memcpy(date, date_head, strlen("Date: Thu, 01 Jan 1970 00:00:00 GMT"));
         ck_assert_str_eq(get, r.head);
     }
     client_expect_silence(&c, 20);
@@ -1793,7 +1794,8 @@ static void add_tests(TCase *tc)
     tcase_add_unchecked_fixture(tc, start_shared, stop_shared);
     add_http_tests(tc);
     add_client_tests(tc);
-    add_process_tests(tc);
+    if (!harness_foreign())
+        add_process_tests(tc);
     tcase_add_test(tc, shared_server_survived);
 }
 

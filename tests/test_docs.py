@@ -469,6 +469,8 @@ class Questions(Case):
             self.assertEqual(predict.number_in(line, text), number, line)
         for line in ("x", "1,5", "1 2", "-1", "1.2.3", "nan", "2 ms", "5 bytes", "1k2", ",", "1_0"):
             self.assertIsNone(predict.number_in(line, text), line)
+        for line in ("252", "252 ns", "252 nanoseconds"):
+            self.assertEqual(predict.number_in(line, "how many nanoseconds of cpu"), 252, line)
 
     def test_scores(self):
         for answer, number, points in (

@@ -28,7 +28,7 @@ SCALE = ("Points: 3 within a factor of 1.25 of what was measured, 2 within 2, 1 
          "Zero must be met exactly.")
 NUMBER = re.compile(r"((?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+) *([kKM]?)(?: *([a-zA-Zµ%]+))?")
 UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "µs": "microseconds",
-         "B": "bytes", "%": "percent"}
+         "ns": "nanoseconds", "B": "bytes", "%": "percent"}
 HEADLINE = (("pipelined", "pipelined"), ("short", "short"), ("idle_bytes", "cost"))
 END_SECONDS = 20  # that a benchmark may take to end its servers
 
