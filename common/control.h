@@ -13,7 +13,8 @@ void control(struct options *opt);
 
 /* The server listens on opt->port: make what must know the port (pid file, scoreboard),
  * print the first line of stdout, release a waiting caller, tell systemd. A stage without
- * a master becomes opt->user here, and catches the signals of stop.h. */
+ * a master becomes opt->user here, leaving a process behind that will remove what was
+ * made, and catches the signals of stop.h. */
 void control_ready(struct options *opt, unsigned features);
 
 /* The server has ended: remove what control_ready() made. */

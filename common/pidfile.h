@@ -10,8 +10,9 @@
 enum { PIDFILE_PATH_MAX = 512 };
 
 /* The file's absolute name for opt->port: opt->pid_file, or NAME-PORT.pid in
- * $XDG_RUNTIME_DIR, in /run if that is writable, else in /tmp. suffix: put behind it; ""
- * for the file itself. path has room for PIDFILE_PATH_MAX bytes. */
+ * $XDG_RUNTIME_DIR, in /run if that is writable, else in /tmp; NAME-ADDRESS-PORT.pid if
+ * the address is another than the default. suffix: put behind it; "" for the file itself.
+ * path has room for PIDFILE_PATH_MAX bytes. */
 void pidfile_path(const struct options *opt, const char *suffix, char *path);
 
 /* Create the file, lock it for the life of this process, write the pid. Somebody holds
@@ -19,10 +20,17 @@ void pidfile_path(const struct options *opt, const char *suffix, char *path);
  * over. Forked children must call pidfile_forget(). */
 void pidfile_lock(const struct options *opt);
 
+/* With --check: could pidfile_lock() make the file? die() if not. Makes nothing. */
+void pidfile_check(const struct options *opt);
+
 /* In a worker: the lock is the master's alone. */
 void pidfile_forget(void);
 
-/* The end: remove the file. */
+/* Remove a file by its name if that still is the open file fd: another server may have made
+ * one of the same name meanwhile. */
+void pidfile_unlink(int fd, const char *path);
+
+/* The end: remove the file, if it is still the one that was locked. */
 void pidfile_remove(void);
 
 /* The locked descriptor, to hand on to a new program; and what that does with it. */

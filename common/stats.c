@@ -101,6 +101,13 @@ void stats_inherit(int fd)
     snprintf(board->version, sizeof(board->version), "%s", argp_program_version);
 }
 
+bool stats_fits(int fd)
+{
+    uint32_t slots;
+
+    return right_make(fd, &slots);
+}
+
 int stats_fd(void)
 {
     return board_fd;
