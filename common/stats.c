@@ -115,7 +115,7 @@ int stats_fd(void)
 
 bool stats_look(const char *path)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a fifo would hang it */
     uint32_t slots;
     bool ok;
 

@@ -537,7 +537,7 @@ static void adopt(void)
 int supervise(const struct options *options, pid_t (*spawn)(int slot))
 {
     siginfo_t info;
-    int sig = 0;
+    int sig;
 
     opt = options;
     master = getpid();
@@ -547,10 +547,8 @@ int supervise(const struct options *options, pid_t (*spawn)(int slot))
         takeover_program_changed(&reload.watched); /* from now on */
     /* [supervisor.loop] */
     do {
-        int64_t next = do_due(spawn);
-
-        sig = sleep_until(next, &info);
-        reap(false);
+        reap(false); /* may become the new program: no signal is in hand now */
+        sig = sleep_until(do_due(spawn), &info);
     } while (!handle(sig, &info));
     stop_all(sig);
     return EXIT_SUCCESS;
