@@ -108,9 +108,11 @@ START_TEST(closed_standard_descriptors)
     static const char *const closed[] = { "<&-", ">&-", "2>&-", "<&- >&- 2>&-" };
     struct server s = { .port = free_port() };
     bool in_background = _i % 2;
+    char how[64];
 
-    run_in_shell("\"$0\" %s -p %d %s %s", mode->args, s.port, closed[_i / 2],
-                 in_background ? "-d" : "&");
+    snprintf(how, sizeof how, in_background ? "-d %s" : "</dev/null >/dev/null 2>&1 %s &",
+             closed[_i / 2]);
+    run_in_shell("\"$0\" %s -p %d %s", mode->args, s.port, how);
     ck_assert_msg(o.status == 0, "%s: status %d, '%s'", closed[_i / 2], o.status, o.err);
     eventually(port_taken(s.port) && pid_in(pid_path(s.port, "")) > 0, PATIENCE_MS);
     fetch(&s, "GET", "/", &r, 200);
@@ -259,8 +261,8 @@ START_TEST(log_that_nobody_reads)
     ck_assert_int_eq(mkfifo(path, 0644), 0);
     fifo = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
     ck_assert_int_eq(fcntl(fifo, F_SETPIPE_SZ, 4096), 4096);
-    run_in_shell(_i ? "\"$0\" -v -d -p %d --log %s" : "\"$0\" -v -p %d 2>%s &", s.port,
-                 path);
+    run_in_shell(_i ? "\"$0\" -v -d -p %d --log %s" : "\"$0\" -v -p %d 2>%s >/dev/null &",
+                 s.port, path);
     eventually(port_taken(s.port), PATIENCE_MS);
     for (int i = 0; i < 200; i++)
         fetch(&s, "GET", "/", &r, 200);
