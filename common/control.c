@@ -285,6 +285,7 @@ void control_ready(struct options *opt, unsigned features)
         if (opt->user)
             leave_keeper();
         daemon_become(opt->user, false);
+        stop_at_end = control_end;
         stop_on_signals(opt->stop_timeout_ms);
         daemon_reopen_on_signal();
     } else {

@@ -17,7 +17,7 @@ void control(struct options *opt);
  * made, and catches the signals of stop.h. */
 void control_ready(struct options *opt, unsigned features);
 
-/* The server has ended: remove what control_ready() made. */
+/* The server has ended: remove what control_ready() made. Async-signal-safe. */
 void control_end(void);
 
 #endif

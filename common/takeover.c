@@ -33,6 +33,7 @@ static struct stat checked; /* the file that was given to --check */
  * Before main(), which may change the directory. */
 __attribute__((constructor)) static void remember_program(void)
 {
+    /* NOLINTNEXTLINE(performance-no-int-to-ptr): getauxval(3) has one type for all */
     const char *name = (const char *)getauxval(AT_EXECFN);
     char *dir = get_current_dir_name(); /* $PWD if that is right: with its links, too */
     ssize_t n;

@@ -325,20 +325,20 @@ START_TEST(serves_as_another_user)
 END_TEST
 
 /* However it ends: with a client that keeps it until the time is over, or killed. */
-START_TEST(files_of_another_user_go)
+START_TEST(files_go_with_the_server)
 {
     static struct client a;
     struct server s;
 
-    if (geteuid() != 0 || getpwnam("nobody") == NULL) {
+    if (_i > 0 && (geteuid() != 0 || getpwnam("nobody") == NULL)) {
         skip("needs root, and a user 'nobody'");
         return;
     }
-    daemon_run(&s, "--user nobody --stop-timeout 0");
+    daemon_run(&s, _i > 0 ? "--user nobody --stop-timeout 0" : "--stop-timeout 0");
     client_open(&a, &s);
     client_say(&a, "GET /sleep?ms=30000 HTTP/1.1\r\nHost: x\r\n\r\n");
     client_settle(&a);
-    ck_assert_int_eq(kill(s.pid, _i ? SIGKILL : SIGTERM), 0);
+    ck_assert_int_eq(kill(s.pid, _i == 2 ? SIGKILL : SIGTERM), 0);
     expect_gone(s.pid);
     eventually(access(pid_path(s.port, ""), F_OK) == -1, PATIENCE_MS);
     eventually(access(pid_path(s.port, ".board"), F_OK) == -1, PATIENCE_MS);
@@ -624,7 +624,7 @@ static void add_of_any(TCase *tc)
 static void add_without_master(TCase *tc)
 {
     add_of_any(tc);
-    tcase_add_loop_test(tc, files_of_another_user_go, 0, 2);
+    tcase_add_loop_test(tc, files_go_with_the_server, 0, 3);
 }
 
 static void add_all(TCase *tc)
