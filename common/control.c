@@ -185,9 +185,12 @@ _Noreturn static void check(const struct options *opt)
     daemon_become(opt->user, true);
     if (opt->log && !daemon_log_usable(opt->log))
         die(EXIT_SYSTEM, "cannot open %s: %s", opt->log, strerror(errno));
-    if (!takeover_fits(opt))
+    if (takeover_fits(opt)) {
+        puts(TAKEOVER_CONSENT); /* one that is no server at all would end with 0, too */
+    } else {
         pidfile_check(opt); /* a reload keeps the file that there is */
-    puts(TAKEOVER_CONSENT); /* a program that is no server at all would end with 0, too */
+        puts("this program would start");
+    }
     exit(EXIT_SUCCESS);
 }
 

@@ -105,7 +105,7 @@ bool stats_fits(int fd)
 {
     uint32_t slots;
 
-    return right_make(fd, &slots);
+    return right_make(fd, &slots) && map(fd, slots, PROT_READ);
 }
 
 int stats_fd(void)

@@ -91,7 +91,8 @@ void stats_setup(const struct options *opt, const char *path);
 /* The same for the program that a reload has started: the board is there, behind fd. */
 void stats_inherit(int fd);
 
-/* Could stats_inherit() use this board? It may have been cut, or have another layout. */
+/* With --check: could stats_inherit() use this board? It may have been cut, or have another
+ * layout. It stays mapped. */
 bool stats_fits(int fd);
 
 /* The board's file, to hand on to a new program. */

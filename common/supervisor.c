@@ -186,27 +186,39 @@ static void become_new(void)
     reload_failed(why);
 }
 
+/* Why the check is no consent; said: what it printed. */
+static void check_failed(int status, const char *said)
+{
+    char why[256];
+    bool exited = WIFEXITED(status);
+
+    if (exited && WEXITSTATUS(status) == 0)
+        snprintf(why, sizeof(why),
+                 "%s --check does not see that it is to take over; %.99s",
+                 takeover_program(), said);
+    else if (*said)
+        snprintf(why, sizeof(why), "%s", said);
+    else
+        snprintf(why, sizeof(why), "%s --check %s %d", takeover_program(),
+                 exited ? "exited with status" : "was killed by signal",
+                 exited ? WEXITSTATUS(status) : WTERMSIG(status));
+    reload_failed(why);
+}
+
 /* --check has ended. Good: become the new program. */
 static void check_done(int status)
 {
-    char why[256] = "";
-    ssize_t n = read(reload.complaint, why, sizeof(why) - 1);
+    char said[256] = "";
+    ssize_t n = read(reload.complaint, said, sizeof(said) - 1);
 
     close(reload.complaint);
     reload.checker = 0;
     for (ssize_t i = 0; i < n; i++)
-        if (why[i] == '\n')
-            why[i] = i + 1 < n ? ';' : '\0';
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0 ||
-        !strstr(why, TAKEOVER_CONSENT)) {
-        if (n <= 0)
-            snprintf(why, sizeof(why), "%s --check %s %d", takeover_program(),
-                     WIFEXITED(status) ? "exited with status" : "was killed by signal",
-                     WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
-        reload_failed(why);
-        return;
-    }
-    if (takeover_unchecked())
+        if (said[i] == '\n')
+            said[i] = i + 1 < n ? ';' : '\0';
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0 || !strstr(said, TAKEOVER_CONSENT))
+        check_failed(status, said);
+    else if (takeover_unchecked())
         start_check(); /* the file was replaced meanwhile: this one as well */
     else
         become_new();

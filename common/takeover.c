@@ -19,7 +19,7 @@
 #include "stats.h"
 
 /* "PID LAYOUT FEATURES ACCEPT PIDFILE BOARD LISTENER ...": the pid keeps it from being
- * taken for a child's; for --check it is 0, and there are no listeners. */
+ * taken for a child's; for --check it is negative. */
 #define VARIABLE "SERVER_TAKEOVER"
 
 enum { PID, LAYOUT, FEATURES, ACCEPT, PIDFILE, BOARD, LISTENERS };
@@ -81,7 +81,7 @@ static void keep_over_exec(const int fds[], int n, bool keep)
             fcntl(fds[i], F_SETFD, keep ? 0 : FD_CLOEXEC);
 }
 
-/* Set the variable. Returns how many words it has. */
+/* Set the variable. Returns how many words it has; -1: no memory. */
 static int describe(int words[], const struct options *opt, pid_t pid)
 {
     const int *listeners;
@@ -99,8 +99,7 @@ static int describe(int words[], const struct options *opt, pid_t pid)
     n += LISTENERS;
     for (int i = 0; i < n; i++)
         len += snprintf(text + len, sizeof(text) - (size_t)len, " %d", words[i]);
-    setenv(VARIABLE, text, 1);
-    return n;
+    return setenv(VARIABLE, text, 1) == 0 ? n : -1;
 }
 
 /* In the child. It leads a group of its own, so that it can be killed with its children,
@@ -119,9 +118,10 @@ _Noreturn static void become_checker(const struct options *opt, char **argv, int
     sigprocmask(SIG_SETMASK, &none, NULL);
     dup2(to, STDOUT_FILENO);
     dup2(to, STDERR_FILENO);
-    describe(words, opt, 0);
-    keep_over_exec(&words[BOARD], 1, true);
-    execv(program, argv);
+    if (describe(words, opt, -getpid()) != -1) {
+        keep_over_exec(&words[BOARD], 1, true);
+        execv(program, argv);
+    }
     dprintf(STDERR_FILENO, "%s: %s\n", program, strerror(errno));
     free(argv); /* or valgrind complains */
     _exit(EXIT_SYSTEM);
@@ -161,6 +161,8 @@ void takeover_exec(const struct options *opt)
     int words[WORDS_MAX];
     int n = describe(words, opt, getpid());
 
+    if (n == -1)
+        return;
     keep_over_exec(words + PIDFILE, n - PIDFILE, true);
     execv(program, opt->argv);
     unsetenv(VARIABLE);
@@ -205,7 +207,7 @@ bool takeover_fits(const struct options *opt)
     int words[WORDS_MAX];
     int n = read_words(words);
 
-    if (n < 2 || words[PID] != 0)
+    if (n < 2 || words[PID] > 0)
         return false;
     if (words[LAYOUT] != BOARD_LAYOUT || n <= LISTENERS)
         die(EXIT_SYSTEM,
@@ -214,6 +216,8 @@ bool takeover_fits(const struct options *opt)
         die(EXIT_SYSTEM,
             "this is another stage's program, or it shares its listeners out otherwise; "
             "stop the server and start this one, or put the right program back");
+    if (words[PID] != -(int)getpid())
+        die(EXIT_SYSTEM, "the program must keep the pid; a script must end with 'exec'");
     if (!stats_fits(words[BOARD]))
         die(EXIT_SYSTEM, "the scoreboard's file was cut; use restart, not reload");
     return true;

@@ -10,8 +10,8 @@
 
 #include "options.h"
 
-/* What --check prints when all is well. */
-#define TAKEOVER_CONSENT "this program would start"
+/* What --check prints when all is well and a running server asks. */
+#define TAKEOVER_CONSENT "this program would take over"
 
 /* The name by which this process was started, absolute; links in it are not resolved. A
  * build may have put another file there, a deploy another link. */

@@ -119,7 +119,7 @@ START_TEST(closed_standard_descriptors)
     s.pid = pid_in(pid_path(s.port, ""));
     ck_assert_int_ne(process_state(s.pid), 0);
     for (int fd = 0; fd <= 2; fd++) {
-        char name[8];
+        char name[16];
 
         snprintf(name, sizeof name, "fd/%d", fd);
         if (in_background || _i / 2 == 3 || _i / 2 == fd)

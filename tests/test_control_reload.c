@@ -374,6 +374,33 @@ START_TEST(program_replaced_during_its_check)
 }
 END_TEST
 
+/* Wrappers through which a server cannot be taken over. */
+START_TEST(wrapper_in_the_way)
+{
+    static const struct {
+        const char *words, *reason;
+    } wrappers[] = {
+        { "", "must end with 'exec'" },
+        { "exec env -i", "does not see that it is to take over" },
+        { "exec 2>&1; for fd in 3 4 5 6 7 8 9; do eval \"exec $fd>&-\"; done; exec",
+          "scoreboard" },
+    };
+    char script[PATH_MAX + 256];
+    struct server s;
+
+    program_copy();
+    server_start(&s, "");
+    setenv("BUILD_DIR", built_in(), 1);
+    snprintf(script, sizeof script, "#!/bin/sh\n%s %s/%s \"$@\"\n", wrappers[_i].words,
+             built_in(), mode->stage);
+    program_write(script, 0755);
+    expect_command(1, wrappers[_i].reason, "reload -p %d", s.port);
+    expect_greeting(&s, "hello world!");
+    expect_reloads(&s, 0, 1);
+    server_stop(&s);
+}
+END_TEST
+
 /* ---- what the new program finds ---- */
 
 START_TEST(log_folder_that_is_gone)
@@ -881,6 +908,7 @@ static void add_all(TCase *tc)
     tcase_add_test(tc, queued_behind_a_good_reload);
     tcase_add_test(tc, request_outlives_the_program);
     tcase_add_test(tc, program_replaced_during_its_check);
+    tcase_add_loop_test(tc, wrapper_in_the_way, 0, 3);
     tcase_add_test(tc, log_folder_that_is_gone);
     tcase_add_test(tc, surroundings_that_are_gone);
     tcase_add_loop_test(tc, other_number_of_workers, 0, 2);
