@@ -243,7 +243,8 @@ _Noreturn static void keep_files(int pipe_end)
     sigprocmask(SIG_SETMASK, &all, NULL);
     for (int i = 0; i < n; i++)
         close(listeners[i]);
-    daemon_detach();
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        close(fd); /* the log may be rotated; nothing is opened or said here any more */
     while (read(pipe_end, &byte, 1) == -1 && errno == EINTR)
         continue;
     owner = getpid();
@@ -256,15 +257,17 @@ _Noreturn static void keep_files(int pipe_end)
 static void leave_keeper(void)
 {
     int ends[2];
+    pid_t pid;
 
-    if (pipe2(ends, O_CLOEXEC) == -1 || (owner = fork()) == -1)
+    if (pipe2(ends, O_CLOEXEC) == -1 || (pid = fork()) == -1)
         die(EXIT_SYSTEM, "cannot start the keeper of the pid file: %s", strerror(errno));
-    if (owner == 0) {
+    if (pid == 0) {
         close(ends[1]);
         keep_files(ends[0]);
     }
     close(ends[0]);
     keeper_pipe = ends[1];
+    owner = pid;
 }
 
 void control_ready(struct options *opt, unsigned features)

@@ -178,13 +178,6 @@ static void detach(int fd)
     close(null);
 }
 
-void daemon_detach(void)
-{
-    detach(STDIN_FILENO);
-    detach(STDOUT_FILENO);
-    detach(STDERR_FILENO);
-}
-
 void daemon_ready(void)
 {
     bool logs = log_fd != -1;
@@ -194,10 +187,11 @@ void daemon_ready(void)
     log_fd = -1;
     if (caller == -1)
         return;
-    if (logs)
-        detach(STDIN_FILENO);
-    else
-        daemon_detach();
+    detach(STDIN_FILENO);
+    if (!logs) {
+        detach(STDOUT_FILENO);
+        detach(STDERR_FILENO);
+    }
     tell_status(EXIT_SUCCESS, NULL);
     close(caller);
     caller = -1;

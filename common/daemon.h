@@ -25,9 +25,6 @@ bool daemon_log_usable(const char *log);
  * stdout and stderr too. */
 void daemon_ready(void);
 
-/* Put stdin, stdout and stderr on /dev/null. */
-void daemon_detach(void);
-
 /* Open the log file anew, by the same name: O_APPEND, so a rotated file can be moved
  * away. Async-signal-safe. If that fails, the old file stays. */
 void daemon_reopen_log(void);

@@ -206,13 +206,15 @@ static void check_failed(int status, const char *said)
 }
 
 /* --check has ended. Good: become the new program. */
-static void check_done(int status)
+static void check_done(int status, bool stopping_all)
 {
     char said[256] = "";
     ssize_t n = read(reload.complaint, said, sizeof(said) - 1);
 
     close(reload.complaint);
     reload.checker = 0;
+    if (stopping_all) /* who is told to end does not become another */
+        return;
     for (ssize_t i = 0; i < n; i++)
         if (said[i] == '\n')
             said[i] = i + 1 < n ? ';' : '\0';
@@ -233,10 +235,7 @@ static void reap(bool stopping_all)
 
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         if (pid == reload.checker) {
-            if (stopping_all) /* who is told to end does not become another */
-                reload.checker = 0;
-            else
-                check_done(status);
+            check_done(status, stopping_all);
             continue;
         }
         for (int slot = 0; slot < opt->workers; slot++)
