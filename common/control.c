@@ -3,12 +3,14 @@
 #include "control.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -31,6 +33,8 @@ enum {
 };
 
 static bool taken_over;
+static pid_t keeper;         /* of the pid file, where the server may not remove it */
+static int keeper_pipe = -1; /* its end tells the keeper that the server has ended */
 
 /* A running server, or die(). */
 static int find_server(const struct options *opt, pid_t *pid)
@@ -39,9 +43,10 @@ static int find_server(const struct options *opt, pid_t *pid)
     int pidfd = pidfile_holder(opt, pid);
 
     if (pidfd == -1) {
-        pidfile_path(opt, "", path);
+        pidfile_path(opt, path);
         die(EXIT_SYSTEM,
-            "not running on port %d (nobody holds %s); see --port and --pid-file",
+            "not running on port %d (nobody holds %s); see --port, --address and "
+            "--pid-file",
             opt->port, path);
     }
     return pidfd;
@@ -89,27 +94,44 @@ static int64_t reload_bound_ms(const struct options *opt)
     return opt->graceful ? INT64_MAX / 2 : 30000 + 2 * (int64_t)opt->stop_timeout_ms;
 }
 
+/* The run that answers a command: the first that began after it asked. One that is under
+ * way then may have looked at an earlier program; requests that wait for its end share the
+ * next. NULL: it has not begun yet. */
+static const struct reload_run *run_since(uint64_t earlier, int64_t asked_ns)
+{
+    uint64_t begun = stats_get(&board->reloads_begun);
+
+    for (uint64_t n = earlier + 1; n <= begun; n++) {
+        const struct reload_run *run = &board->runs[n % BOARD_RELOADS];
+
+        if (run->began_ns >= asked_ns)
+            return run;
+    }
+    return NULL;
+}
+
 static void reload_server(const struct options *opt, int pidfd, pid_t pid)
 {
-    uint64_t done, failed, ended;
     struct pollfd end = { .fd = pidfd, .events = POLLIN };
     int64_t until = clock_ms() + reload_bound_ms(opt);
+    const struct reload_run *run;
+    uint64_t earlier;
+    int64_t asked_ns;
 
     look_at_board(pid);
-    done = stats_get(&board->reloads_done);
-    failed = stats_get(&board->reloads_failed);
+    earlier = stats_get(&board->reloads_begun);
+    asked_ns = clock_ns();
     signal_server(pidfd, pid, SIGUSR1, opt->graceful);
     do {
         if (poll(&end, 1, RELOAD_STEP_MS) == 1)
             die(EXIT_SYSTEM, "the server (pid %d) ended during the reload; see its log",
                 (int)pid);
-        if (stats_get(&board->reloads_failed) > failed)
-            die(EXIT_SYSTEM, "reload failed, the old program goes on: %s",
-                board->reload_error);
-        ended = stats_get(&board->reloads_done);
-    } while (ended == done && clock_ms() < until);
-    if (ended == done)
+        run = run_since(earlier, asked_ns);
+    } while ((run == NULL || run->outcome == RELOAD_RUNS) && clock_ms() < until);
+    if (run == NULL || run->outcome == RELOAD_RUNS)
         die(EXIT_SYSTEM, "the reload has not ended in time; see status, and the log");
+    if (run->outcome == RELOAD_FAILED)
+        die(EXIT_SYSTEM, "reload failed, the old program goes on: %s", run->error);
     printf("%s: reloaded (pid %d)\n", opt->name, (int)pid);
 }
 
@@ -158,8 +180,14 @@ static void stop_or_reload(struct options *opt)
 _Noreturn static void check(const struct options *opt)
 {
     daemon_become(opt->user, true);
-    takeover_check_layout();
-    puts(TAKEOVER_CONSENT); /* a program that is no server at all would end with 0, too */
+    if (opt->log && !daemon_log_usable(opt->log))
+        die(EXIT_SYSTEM, "cannot open %s: %s", opt->log, strerror(errno));
+    if (takeover_fits(opt)) {
+        puts(TAKEOVER_CONSENT); /* one that is no server at all would end with 0, too */
+    } else {
+        pidfile_check(opt); /* a reload keeps the file that there is */
+        puts("this program would start");
+    }
     exit(EXIT_SUCCESS);
 }
 
@@ -186,9 +214,14 @@ void control(struct options *opt)
     taken_over = takeover_begun(opt);
     if (taken_over)
         return;
-    if (opt->verb != VERB_START)
+    if (opt->verb == VERB_STOP || opt->verb == VERB_RELOAD)
         stop_or_reload(opt);
     daemon_become(opt->user, true); /* before anything is made: does the user exist? */
+    if (opt->log && !daemon_open_log(opt->log, opt->user))
+        die(EXIT_SYSTEM, "cannot open %s: %s; choose another --log", opt->log,
+            strerror(errno));
+    if (opt->verb == VERB_RESTART)
+        stop_or_reload(opt);
     take_listen_fds(opt);
     if (opt->daemon)
         daemon_start();
@@ -196,12 +229,52 @@ void control(struct options *opt)
         pidfile_lock(opt);
 }
 
+_Noreturn static void keep_files(int pipe_end)
+{
+    const int *listeners;
+    int n = net_listeners(&listeners);
+    sigset_t all;
+    char byte;
+
+    sigfillset(&all); /* what is sent to the group is meant for the server */
+    sigprocmask(SIG_SETMASK, &all, NULL);
+    for (int i = 0; i < n; i++)
+        close(listeners[i]);
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        close(fd); /* the log may be rotated; nothing is opened or said here any more */
+    while (read(pipe_end, &byte, 1) == -1 && errno == EINTR)
+        continue;
+    control_end();
+    _exit(EXIT_SUCCESS);
+}
+
+/* A stage without a master is going to be somebody who may not remove what was made here.
+ * The keeper stays who we are, waits for the server's end, and does nothing else. */
+static void leave_keeper(void)
+{
+    int ends[2];
+    pid_t pid;
+
+    if (pipe2(ends, O_CLOEXEC) == -1 || (pid = fork()) == -1)
+        die(EXIT_SYSTEM, "cannot start the keeper of the pid file: %s", strerror(errno));
+    if (pid == 0) {
+        close(ends[1]);
+        keep_files(ends[0]);
+    }
+    close(ends[0]);
+    keeper_pipe = ends[1];
+    keeper = pid;
+}
+
 void control_ready(struct options *opt, unsigned features)
 {
     tzset(); /* or the first answer's date opens /etc/localtime while its client waits */
     if (taken_over) {
         pidfile_inherit(opt, pidfile_fd()); /* its name: the port is known by now */
-        daemon_ready(opt->log, opt->user);  /* the log's name; it is open already */
+        if (opt->log && !daemon_open_log(opt->log, opt->user))
+            log_line(LOG_WARNING, "cannot open %s: %s; the log goes on where it was",
+                     opt->log, strerror(errno));
+        daemon_ready();
         return;
     }
     if (pidfile_fd() == -1)
@@ -209,18 +282,26 @@ void control_ready(struct options *opt, unsigned features)
     stats_setup(opt);
     atexit(control_end); /* a start that fails later leaves nothing behind */
     if (!(features & OPTIONS_MASTER)) {
+        if (opt->user)
+            leave_keeper();
         daemon_become(opt->user, false);
+        stop_at_end = control_end;
         stop_on_signals(opt->stop_timeout_ms);
         daemon_reopen_on_signal();
     } else {
         supervise_signals();
     }
     net_announce(opt);
-    daemon_ready(opt->log, opt->user);
+    daemon_ready();
     daemon_notify("READY=1");
 }
 
 void control_end(void)
 {
     pidfile_remove();
+    if (keeper_pipe == -1)
+        return;
+    close(keeper_pipe);
+    keeper_pipe = -1;
+    waitpid(keeper, NULL, 0); /* who waits for our end finds the files gone */
 }

@@ -13,11 +13,12 @@ void control(struct options *opt);
 
 /* The server listens on opt->port: make what must know the port (pid file, scoreboard),
  * print the first line of stdout, release a waiting caller, tell systemd. A stage without
- * a master becomes opt->user here, and catches the signals of stop.h. What the C library
- * reads once, the time zone, is read here and not for a client. tzset(3). */
+ * a master becomes opt->user here, leaving a process behind that will remove what was
+ * made, and catches the signals of stop.h. What the C library reads once, the time zone,
+ * is read here and not for a client. tzset(3). */
 void control_ready(struct options *opt, unsigned features);
 
-/* The server has ended: remove what control_ready() made. */
+/* The server has ended: remove what control_ready() made. Async-signal-safe. */
 void control_end(void);
 
 #endif

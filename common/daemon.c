@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <pwd.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,7 @@ enum { FIRST_LISTEN_FD = 3, MAX_PASSED = 1024 };
 static int caller = -1; /* pipe to the process that waits for the daemon to be ready */
 static pid_t daemon_pid;
 static char log_path[PATH_MAX];
+static int log_fd = -1; /* open, but not yet in place of stdout and stderr */
 static uid_t log_uid = (uid_t)-1;
 static gid_t log_gid = (gid_t)-1;
 
@@ -84,77 +86,115 @@ void daemon_start(void)
         die(EXIT_SYSTEM, "chdir: %s", strerror(errno));
 }
 
-static struct passwd *find_user(const char *user, gid_t *gid)
+/* NULL, or what is wrong; static memory. */
+static const char *find_user(const char *user, uid_t *uid, gid_t *gid)
 {
+    static char complaint[128];
     const char *colon = strchr(user, ':');
+    const struct passwd *pw;
+    const struct group *gr;
     char name[64];
-    struct passwd *pw;
-    struct group *gr;
 
     snprintf(name, sizeof(name), "%.*s", colon ? (int)(colon - user) : (int)strlen(user),
              user);
     pw = getpwnam(name);
-    if (pw == NULL)
-        die(EXIT_USAGE, "--user: there is no user '%s'", name);
-    *gid = pw->pw_gid;
-    if (colon) {
-        gr = getgrnam(colon + 1);
-        if (gr == NULL)
-            die(EXIT_USAGE, "--user: there is no group '%s'", colon + 1);
-        *gid = gr->gr_gid;
+    gr = colon ? getgrnam(colon + 1) : NULL;
+    if (pw == NULL) {
+        snprintf(complaint, sizeof(complaint), "there is no user '%s'", name);
+        return complaint;
     }
-    return pw;
+    if (colon && gr == NULL) {
+        snprintf(complaint, sizeof(complaint), "there is no group '%s'", colon + 1);
+        return complaint;
+    }
+    *uid = pw->pw_uid;
+    *gid = gr ? gr->gr_gid : pw->pw_gid;
+    return NULL;
 }
 
-static void redirect(const char *path, int flags, int fd)
-{
-    int file = open(path, flags | O_CLOEXEC, 0640);
+/* --- the log file ------------------------------------------------------------------- */
 
-    if (file == -1)
-        die(EXIT_SYSTEM, "cannot open %s: %s", path, strerror(errno));
-    dup2(file, fd);
-    close(file);
+/* Never waits: a log may be a fifo. */
+enum { LOG_FLAGS = O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC };
+
+bool daemon_log_usable(const char *log)
+{
+    char dir[PATH_MAX];
+    int fd = open(log, LOG_FLAGS);
+
+    if (fd != -1) {
+        close(fd);
+        return true;
+    }
+    snprintf(dir, sizeof(dir), "%.*s", (int)(strrchr(log, '/') - log) + 1, log);
+    return errno == ENOENT && access(dir, W_OK | X_OK) == 0;
 }
 
-void daemon_ready(const char *log, const char *user)
+bool daemon_open_log(const char *log, const char *user)
 {
-    if (log) {
-        log_uid = user ? find_user(user, &log_gid)->pw_uid : (uid_t)-1;
-        snprintf(log_path, sizeof(log_path), "%s", log);
-        redirect(log, O_WRONLY | O_CREAT | O_APPEND, STDERR_FILENO);
-        redirect(log, O_WRONLY | O_CREAT | O_APPEND, STDOUT_FILENO);
-        if (fchown(STDERR_FILENO, log_uid, log_gid) == -1)
-            log_line(LOG_WARNING, "%s: %s; it cannot be opened anew", log,
-                     strerror(errno));
-    }
-    if (caller == -1)
-        return;
-    redirect("/dev/null", O_RDONLY, STDIN_FILENO);
-    if (log == NULL) {
-        redirect("/dev/null", O_WRONLY, STDOUT_FILENO);
-        redirect("/dev/null", O_WRONLY, STDERR_FILENO);
-    }
-    tell_status(EXIT_SUCCESS, NULL);
-    close(caller);
-    caller = -1;
+    snprintf(log_path, sizeof(log_path), "%s", log);
+    if (user)
+        find_user(user, &log_uid, &log_gid); /* it exists: daemon_become() has looked */
+    log_fd = open(log, LOG_FLAGS | O_CREAT, 0640);
+    if (log_fd == -1)
+        return false;
+    if (fchown(log_fd, log_uid, log_gid) == -1)
+        log_line(LOG_WARNING, "%s: %s; it cannot be opened anew", log, strerror(errno));
+    return true;
+}
+
+static void use_log(int fd)
+{
+    dup2(fd, STDERR_FILENO);
+    dup2(fd, STDOUT_FILENO);
+    close(fd);
 }
 
 void daemon_reopen_log(void)
 {
     int saved = errno;
-    int file;
+    int fd;
 
     if (*log_path == '\0')
         return;
-    file = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
-    if (file != -1) {
-        if (fchown(file, log_uid, log_gid) == -1)
+    fd = open(log_path, LOG_FLAGS | O_CREAT, 0640);
+    if (fd != -1) {
+        if (fchown(fd, log_uid, log_gid) == -1)
             errno = 0; /* only the master can; it makes the file for the workers */
-        dup2(file, STDERR_FILENO);
-        dup2(file, STDOUT_FILENO);
-        close(file);
+        use_log(fd);
     }
     errno = saved;
+}
+
+/* --- ready -------------------------------------------------------------------------- */
+
+static void detach(int fd)
+{
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    if (null == -1)
+        die(EXIT_SYSTEM, "cannot open /dev/null: %s", strerror(errno));
+    dup2(null, fd);
+    close(null);
+}
+
+void daemon_ready(void)
+{
+    bool logs = log_fd != -1;
+
+    if (logs)
+        use_log(log_fd);
+    log_fd = -1;
+    if (caller == -1)
+        return;
+    detach(STDIN_FILENO);
+    if (!logs) {
+        detach(STDOUT_FILENO);
+        detach(STDERR_FILENO);
+    }
+    tell_status(EXIT_SUCCESS, NULL);
+    close(caller);
+    caller = -1;
 }
 
 static void reopen_log(int sig)
@@ -173,25 +213,27 @@ void daemon_reopen_on_signal(void)
 
 void daemon_become(const char *user, int check_only)
 {
-    uid_t real, effective, saved;
+    uid_t uid, real, effective, saved;
     gid_t gid, rgid, egid, sgid;
-    struct passwd *pw;
+    const char *complaint;
 
     if (user == NULL)
         return;
-    pw = find_user(user, &gid);
-    if (geteuid() != 0 && pw->pw_uid != geteuid())
+    complaint = find_user(user, &uid, &gid);
+    if (complaint)
+        die(EXIT_USAGE, "--user: %s", complaint);
+    if (geteuid() != 0 && uid != geteuid())
         die(EXIT_SYSTEM, "--user: cannot become %s; only root may", user);
     if (check_only)
         return;
     if (setgroups(1, &gid) == -1 || setresgid(gid, gid, gid) == -1 ||
-        setresuid(pw->pw_uid, pw->pw_uid, pw->pw_uid) == -1)
+        setresuid(uid, uid, uid) == -1)
         die(EXIT_SYSTEM, "--user: cannot become %s: %s; only root may", user,
             strerror(errno));
     if (getresuid(&real, &effective, &saved) == -1 ||
-        getresgid(&rgid, &egid, &sgid) == -1 || real != pw->pw_uid ||
-        effective != pw->pw_uid || saved != pw->pw_uid || rgid != gid || egid != gid ||
-        sgid != gid || (pw->pw_uid != 0 && setuid(0) == 0))
+        getresgid(&rgid, &egid, &sgid) == -1 || real != uid || effective != uid ||
+        saved != uid || rgid != gid || egid != gid || sgid != gid ||
+        (uid != 0 && setuid(0) == 0))
         die(EXIT_SYSTEM, "--user: still not %s after setresuid(2)", user);
 }
 

@@ -4,16 +4,26 @@
 #ifndef DAEMON_H
 #define DAEMON_H
 
+#include <stdbool.h>
+
 /* Go to the background: fork twice, setsid(2), umask 027, chdir to /. The process that
  * was called waits, and exits with 0 when daemon_ready() was called, or with the daemon's
  * status if that ends first; its complaints still reach the terminal until then.
  * daemon(7). */
 void daemon_start(void);
 
-/* The server listens: release the caller, and put stdin, stdout and stderr on /dev/null.
- * Nothing, if daemon_start() was not called. log: stdout and stderr go there instead, in
- * any case; may be NULL. user: who must be able to open the log anew; may be NULL. */
-void daemon_ready(const char *log, const char *user);
+/* Open the log file, to append; daemon_ready() puts it in place of stdout and stderr.
+ * log: an absolute name. user: who must be able to open it anew; may be NULL. False: it
+ * cannot be opened, errno; daemon_reopen_log() will try again. */
+bool daemon_open_log(const char *log, const char *user);
+
+/* With --check: would daemon_open_log() succeed? Makes nothing. False: errno. */
+bool daemon_log_usable(const char *log);
+
+/* The server listens. stdout and stderr go to the log, if one was opened. If
+ * daemon_start() was called: release the caller, and put stdin on /dev/null, without a log
+ * stdout and stderr too. */
+void daemon_ready(void);
 
 /* Open the log file anew, by the same name: O_APPEND, so a rotated file can be moved
  * away. Async-signal-safe. If that fails, the old file stays. */

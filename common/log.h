@@ -1,5 +1,5 @@
 /* log.h - one line to stderr per event, and the two ways to die at start-up.
- * Does not: write files, rotate, know who calls. */
+ * Does not: write files, rotate, know who calls, wait for a reader. */
 #ifndef LOG_H
 #define LOG_H
 
@@ -11,8 +11,15 @@ enum { EXIT_SYSTEM = 1, EXIT_USAGE = 2 };
 /* Lines above this level are dropped. -q: LOG_ERROR, default: LOG_INFO, -v: LOG_DEBUG. */
 extern enum log_level log_level;
 
+/* Before anything else is opened: put /dev/null on those of stdin, stdout and stderr that
+ * are closed, or the next file that is opened would be one of them. If stderr is a pipe
+ * or a terminal, open it anew without blocking, for this process and its children alone:
+ * O_NONBLOCK on what was given would be seen by all who share it, open(2). */
+void log_setup(void);
+
 /* Write "PROGRAM[PID]: message\n" to stderr in one write(2), so that lines of several
- * workers do not mix. Cut after 500 bytes. Keeps errno. */
+ * workers do not mix. Cut after 500 bytes. Keeps errno. Does not wait: a line that nobody
+ * takes is dropped, and how many were is said before the next one that is written. */
 void log_line(enum log_level level, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

@@ -89,8 +89,9 @@ static const struct {
       0 },
     { { "json", KEY_JSON, NULL, 0, "status, connections: print JSON", 5 }, 0 },
     { { "pid-file", KEY_PID_FILE, "FILE", 0,
-        "where a running server is found (by stage and port, in $XDG_RUNTIME_DIR, /run "
-        "or /tmp)",
+        "where a running server is found (by stage, address and port, in "
+        "$XDG_RUNTIME_DIR, "
+        "/run or /tmp)",
         5 },
       0 },
     { { "log", KEY_LOG, "FILE", 0, "append the log to FILE; SIGUSR2 opens it anew", 5 },
@@ -359,7 +360,7 @@ struct options options_parse(int argc, char **argv, unsigned features)
                          .doc = "Serve one small web application; see README.md." };
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     struct options opt = { .name = program_invocation_short_name,
-                           .address = "127.0.0.1",
+                           .address = OPTIONS_ADDRESS,
                            .port = 8080,
                            .workers = 1,
                            .backlog = 4096,
@@ -369,9 +370,11 @@ struct options options_parse(int argc, char **argv, unsigned features)
                            .reply_timeout_ms = 75000,
                            .max_body = 1 << 20,
                            .stop_timeout_ms = 2000,
-                           .argv = argv };
+                           .argv = argv,
+                           .features = features };
     int n = 0;
 
+    log_setup();
     offered_features = features;
     if (features & OPTIONS_WORKERS)
         opt.workers = cpus < 1 ? 1 : cpus > MAX_WORKERS ? MAX_WORKERS : (int)cpus;

@@ -1,5 +1,5 @@
 /* options.h - the command line: one table for all stages.
- * Does not: open anything. */
+ * Does not: open what the words name. */
 #ifndef OPTIONS_H
 #define OPTIONS_H
 
@@ -13,6 +13,8 @@ enum {
     OPTIONS_EPOLL = 4,       /* --accept, --trigger: stage 4 */
     OPTIONS_MASTER = 8,      /* reload, restart, connections: stages 2 and 4 */
 };
+
+#define OPTIONS_ADDRESS "127.0.0.1" /* the default of --address */
 
 /* Environment: the directory that relative names start from, across reloads. */
 #define OPTIONS_CWD "SERVER_CWD"
@@ -56,12 +58,13 @@ struct options {
     const char *log;      /* file for stdout and stderr; absolute; NULL: none */
     const char *user;     /* NAME[:GROUP] to become; NULL: stay; borrowed */
     char **argv;          /* borrowed: what a reload starts again */
+    unsigned features;    /* what was passed to options_parse() */
     enum multiplexer multiplexer;
     enum accept_mode accept;
     enum trigger trigger;
 };
 
-/* Read the command line, set log_level, and raise RLIMIT_NOFILE to its hard limit.
+/* log_setup(); read the command line, set log_level, and raise RLIMIT_NOFILE to its hard limit.
  * Wrong words: one line on stderr that names the cause and the cure, exit status 2.
  * --help and --version print to stdout and exit 0. */
 struct options options_parse(int argc, char **argv, unsigned features);

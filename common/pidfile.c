@@ -31,15 +31,18 @@ static const char *runtime_dir(void)
     return access("/run", W_OK) == 0 ? "/run" : "/tmp";
 }
 
-void pidfile_path(const struct options *opt, const char *suffix, char *path)
+void pidfile_path(const struct options *opt, char *path)
 {
     int len;
 
-    if (opt->pid_file == NULL)
-        len = snprintf(path, PIDFILE_PATH_MAX, "%s/%s-%d.pid%s", runtime_dir(), opt->name,
-                       opt->port, suffix);
+    if (opt->pid_file)
+        len = snprintf(path, PIDFILE_PATH_MAX, "%s", opt->pid_file);
+    else if (strcmp(opt->address, OPTIONS_ADDRESS) == 0)
+        len = snprintf(path, PIDFILE_PATH_MAX, "%s/%s-%d.pid", runtime_dir(), opt->name,
+                       opt->port);
     else
-        len = snprintf(path, PIDFILE_PATH_MAX, "%s%s", opt->pid_file, suffix);
+        len = snprintf(path, PIDFILE_PATH_MAX, "%s/%s-%s-%d.pid", runtime_dir(),
+                       opt->name, opt->address, opt->port);
     if (len >= PIDFILE_PATH_MAX)
         die(EXIT_USAGE, "the name of the pid file is longer than %d bytes",
             PIDFILE_PATH_MAX - 1);
@@ -114,34 +117,89 @@ static bool still_named(int fd, const char *path)
            open_file.st_ino == named.st_ino && open_file.st_dev == named.st_dev;
 }
 
+/* Another server may have made a file of the same name meanwhile. */
+static void unlink_ours(void)
+{
+    if (still_named(locked, locked_path))
+        unlink(locked_path);
+}
+
+/* -1: it is no regular file, or open(2) failed. A fifo would hang open(2), without
+ * O_NONBLOCK. */
+static int open_regular(const char *path, int flags)
+{
+    int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
+    struct stat st;
+
+    if (fd != -1 && (fstat(fd, &st) == -1 || !S_ISREG(st.st_mode))) {
+        close(fd);
+        errno = EINVAL;
+        fd = -1;
+    }
+    return fd;
+}
+
+_Noreturn static void refuse(const struct options *opt, pid_t holder, const char *path)
+{
+    if (holder)
+        die(EXIT_SYSTEM,
+            "%s is running already, as pid %d (%s); stop it first, or choose another "
+            "--port or --pid-file",
+            opt->name, (int)holder, path);
+    die(EXIT_SYSTEM,
+        "%s is running already, or another program holds the lock of %s; end that one, "
+        "or "
+        "choose another --pid-file",
+        opt->name, path);
+}
+
+/* flock(2) has failed. Return if it is worth another try; die() if a server has the
+ * lock. */
+static void look_who_holds(const struct options *opt, const char *path, int tries)
+{
+    pid_t holder = read_pid(locked);
+
+    if (flock(locked, LOCK_SH | LOCK_NB) == 0) {
+        /* A server's lock is exclusive, so this one is an onlooker's, and the file is
+         * stale. Anybody who may read it can hold such a lock, for as long as he likes:
+         * we do without that file. */
+        unlink_ours();
+        return;
+    }
+    if (holder || tries >= LOCK_TRIES) /* no pid: a start is about to write it */
+        refuse(opt, holder, path);
+    poll(NULL, 0, LOCK_PAUSE_MS);
+}
+
 void pidfile_lock(const struct options *opt)
 {
     char *path = locked_path;
 
-    pidfile_path(opt, "", path);
+    pidfile_path(opt, path);
     for (int tries = 0;; tries++) {
-        locked = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+        locked = open_regular(path, O_RDWR | O_CREAT);
         if (locked == -1)
             die(EXIT_SYSTEM, "cannot make the pid file %s: %s; choose another --pid-file",
-                path, strerror(errno));
-        if (flock(locked, LOCK_EX | LOCK_NB) == -1) {
-            /* Nobody's pid: a start is about to write it, or status looks at the lock. */
-            if (read_pid(locked) == 0 && tries < LOCK_TRIES) {
-                close(locked);
-                poll(NULL, 0, LOCK_PAUSE_MS);
-                continue;
-            }
-            die(EXIT_SYSTEM,
-                "%s is running already, as pid %d (%s); stop it first, or choose "
-                "another --port or --pid-file",
-                opt->name, (int)read_pid(locked), path);
-        }
-        if (still_named(locked, path))
+                path, errno == EINVAL ? "it is no regular file" : strerror(errno));
+        if (flock(locked, LOCK_EX | LOCK_NB) == -1)
+            look_who_holds(opt, path, tries);
+        else if (still_named(locked, path))
             break;
         close(locked);
     }
     atexit(pidfile_remove); /* a start that fails later leaves no file behind */
     write_pid(path);
+}
+
+void pidfile_check(const struct options *opt)
+{
+    char path[PIDFILE_PATH_MAX];
+
+    pidfile_path(opt, path);
+    path[strrchr(path, '/') - path + 1] = '\0';
+    if (access(path, W_OK | X_OK) == -1)
+        die(EXIT_SYSTEM, "cannot make a pid file in %s: %s; choose another --pid-file",
+            path, strerror(errno));
 }
 
 void pidfile_forget(void)
@@ -155,7 +213,7 @@ void pidfile_remove(void)
 {
     if (locked == -1)
         return;
-    unlink(locked_path);
+    unlink_ours();
     pidfile_forget();
 }
 
@@ -166,7 +224,7 @@ int pidfile_fd(void)
 
 void pidfile_inherit(const struct options *opt, int fd)
 {
-    pidfile_path(opt, "", locked_path);
+    pidfile_path(opt, locked_path);
     locked = fd;
 }
 
@@ -177,8 +235,8 @@ int pidfile_holder(const struct options *opt, pid_t *pid)
     int pidfd = -1;
     int fd;
 
-    pidfile_path(opt, "", path);
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    pidfile_path(opt, path);
+    fd = open_regular(path, O_RDONLY);
     if (fd == -1)
         return -1;
     /* In a directory that all may write to, anybody could have put a pid there. */

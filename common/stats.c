@@ -101,6 +101,13 @@ void stats_inherit(int fd)
     snprintf(board->version, sizeof(board->version), "%s", argp_program_version);
 }
 
+bool stats_fits(int fd)
+{
+    size_t size;
+
+    return right_make(fd, &size) && map(fd, size, PROT_READ);
+}
+
 int stats_fd(void)
 {
     return board_fd;

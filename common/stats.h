@@ -15,7 +15,10 @@
 
 #include "options.h"
 
-enum { BOARD_LAYOUT = 2 }; /* a server with another layout cannot take over by reload */
+enum {
+    BOARD_LAYOUT = 2,   /* a server with another layout cannot take over by reload */
+    BOARD_RELOADS = 16, /* runs whose end can be told; a command looks every 20 ms */
+};
 
 enum worker_state { WORKER_NONE, WORKER_STARTING, WORKER_READY, WORKER_LEAVING };
 
@@ -46,6 +49,15 @@ struct conn_stats {
     uint32_t id;       /* counts the cell's connections; 0: no such fd */
 };
 
+enum reload_outcome { RELOAD_RUNS, RELOAD_DONE, RELOAD_FAILED };
+
+/* One run of a reload. Commands that wait share the first that began after they asked. */
+struct reload_run {
+    _Atomic int64_t began_ns; /* clock_ns(), before the program file was looked at */
+    _Atomic int outcome;      /* enum reload_outcome; set last */
+    char error[256];          /* why it failed */
+};
+
 /* The head of the board. The master writes it. */
 struct board {
     char magic[8]; /* "SCORES\n" */
@@ -60,7 +72,7 @@ struct board {
     int64_t
         started_at; /* time(2) when the server was started; reloads do not change it */
     _Atomic uint64_t reloads_begun, reloads_done, reloads_failed;
-    char reload_error[256]; /* why the last one failed */
+    struct reload_run runs[BOARD_RELOADS]; /* run N (from 1) at N % BOARD_RELOADS */
     /* Two cells a slot: a worker and the one that it replaces work side by side for a
      * while. */
     struct stats cells[2 * MAX_WORKERS];
@@ -78,6 +90,10 @@ void stats_setup(const struct options *opt);
 
 /* The same for the program that a reload has started: the board is there, behind fd. */
 void stats_inherit(int fd);
+
+/* With --check: could stats_inherit() use this board? It may have been cut, or have another
+ * layout. It stays mapped. */
+bool stats_fits(int fd);
 
 /* The board's file, to hand on to a new program. */
 int stats_fd(void);

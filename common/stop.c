@@ -10,6 +10,7 @@
 enum { TICK_MS = 50, GRACE_MS = 500 };
 
 volatile sig_atomic_t stopping;
+void (*stop_at_end)(void);
 static volatile sig_atomic_t ms_left = -1; /* -1: no bound */
 static int timeout;
 
@@ -60,8 +61,11 @@ static void tick(int sig)
     ms_left = ms_left - TICK_MS;
     if (ms_left > 0)
         return;
-    if (stopping == STOP_SOON)
+    if (stopping == STOP_SOON) {
+        if (stop_at_end)
+            stop_at_end();
         _exit(EXIT_SUCCESS);
+    }
     stopping = STOP_SOON;
     ms_left = GRACE_MS;
 }

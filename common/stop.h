@@ -36,6 +36,10 @@ static inline bool stop_closes_idle(void)
  * kills. */
 void stop_on_signals(int timeout_ms);
 
+/* Called before the process is ended because the time is over; NULL: nothing is. It runs in
+ * a signal handler: signal-safety(7). */
+extern void (*stop_at_end)(void);
+
 /* In a worker: drain on SIGUSR1 too; value 1 (sigqueue(3)) means: without a bound. */
 void stop_on_drain(void);
 

@@ -3,15 +3,14 @@
 #include "supervisor.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/inotify.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,7 +28,7 @@ enum {
     RECYCLE_POLL_MS = 100, /* pace at which --max-requests is looked at */
     START_MS = 10000,      /* for a replacement to be ready; then its predecessor stays */
     CHECK_MS = 10000,      /* for --check of a new program */
-    SETTLE_MS = 200,       /* --watch: the file must rest so long */
+    WATCH_MS = 200,        /* --watch: pace of its looks; the file must rest so long */
     GIVE_UP_DEATHS = 3,    /* young deaths of a replacement: the old worker stays */
 };
 
@@ -53,15 +52,17 @@ static sigset_t outside; /* the signal mask for workers */
 static sigset_t signals; /* what the master waits for */
 
 static struct {
-    bool wanted, graceful;
-    pid_t checker; /* 0: none */
-    int complaint; /* what it says */
+    bool wanted, wanted_graceful; /* by those who wait for the next run */
+    bool graceful;                /* the present run */
+    pid_t checker;                /* 0: none */
+    int complaint;                /* what it says */
     int64_t check_until;
     int next_slot; /* to be replaced; opt->workers: all were */
     bool rolling;
-    int64_t settle_at; /* --watch saw a change; 0: none */
-    int inotify;
-} reload = { .inotify = -1 };
+    struct stat watched; /* --watch: the program file at the last look */
+    int64_t look_at;     /* clock_ms() of the next look */
+    bool settling;       /* it has changed, and may not be complete */
+} reload;
 
 static struct stats *cell_of(int slot)
 {
@@ -145,40 +146,84 @@ static void worker_died(int slot, pid_t pid, int status, bool stopping_all)
     }
 }
 
+static struct reload_run *present_run(void)
+{
+    return &board->runs[stats_get(&board->reloads_begun) % BOARD_RELOADS];
+}
+
 static void reload_failed(const char *why)
 {
-    snprintf(board->reload_error, sizeof(board->reload_error), "%s", why);
+    struct reload_run *run = present_run();
+
+    snprintf(run->error, sizeof(run->error), "%s", why);
+    run->outcome = RELOAD_FAILED;
     stats_add(&board->reloads_failed, 1);
     log_line(LOG_ERROR, "reload failed, the old program goes on: %s", why);
     daemon_notify("READY=1");
     reload.rolling = false;
 }
 
-/* --check has ended. Good: become the new program. */
-static void check_done(int status)
+static void start_check(void)
 {
-    char why[256] = "";
-    ssize_t n = read(reload.complaint, why, sizeof(why) - 1);
-
-    close(reload.complaint);
-    reload.checker = 0;
-    for (ssize_t i = 0; i < n; i++)
-        if (why[i] == '\n')
-            why[i] = i + 1 < n ? ';' : '\0';
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0 ||
-        !strstr(why, TAKEOVER_CONSENT)) {
-        if (n <= 0)
-            snprintf(why, sizeof(why), "%s --check %s %d", takeover_program(),
-                     WIFEXITED(status) ? "exited with status" : "was killed by signal",
-                     WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
-        reload_failed(why);
-        return;
+    reload.checker = takeover_check(opt, &reload.complaint);
+    reload.check_until = clock_ms() + CHECK_MS;
+    if (reload.checker == -1) {
+        reload.checker = 0;
+        reload_failed(strerror(errno));
     }
+}
+
+static void become_new(void)
+{
+    char why[256];
+
     log_line(LOG_INFO, "reload: becoming %s", takeover_program());
     setenv("SERVER_RELOAD_GRACEFUL", reload.graceful ? "1" : "0", 1);
+    if (reload.wanted) /* a signal that is pending stays so: execve(2) */
+        sigqueue(master, SIGUSR1, (union sigval){ .sival_int = reload.wanted_graceful });
     takeover_exec(opt);
     snprintf(why, sizeof(why), "%s: %s", takeover_program(), strerror(errno));
     reload_failed(why);
+}
+
+/* Why the check is no consent; said: what it printed. */
+static void check_failed(int status, const char *said)
+{
+    char why[256];
+    bool exited = WIFEXITED(status);
+
+    if (exited && WEXITSTATUS(status) == 0)
+        snprintf(why, sizeof(why),
+                 "%s --check does not see that it is to take over; %.99s",
+                 takeover_program(), said);
+    else if (*said)
+        snprintf(why, sizeof(why), "%s", said);
+    else
+        snprintf(why, sizeof(why), "%s --check %s %d", takeover_program(),
+                 exited ? "exited with status" : "was killed by signal",
+                 exited ? WEXITSTATUS(status) : WTERMSIG(status));
+    reload_failed(why);
+}
+
+/* --check has ended. Good: become the new program. */
+static void check_done(int status, bool stopping_all)
+{
+    char said[256] = "";
+    ssize_t n = read(reload.complaint, said, sizeof(said) - 1);
+
+    close(reload.complaint);
+    reload.checker = 0;
+    if (stopping_all) /* who is told to end does not become another */
+        return;
+    for (ssize_t i = 0; i < n; i++)
+        if (said[i] == '\n')
+            said[i] = i + 1 < n ? ';' : '\0';
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0 || !strstr(said, TAKEOVER_CONSENT))
+        check_failed(status, said);
+    else if (takeover_unchecked())
+        start_check(); /* the file was replaced meanwhile: this one as well */
+    else
+        become_new();
 }
 
 /* [supervisor.reap] */
@@ -190,8 +235,7 @@ static void reap(bool stopping_all)
 
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         if (pid == reload.checker) {
-            if (!stopping_all) /* who is told to end does not become another */
-                check_done(status);
+            check_done(status, stopping_all);
             continue;
         }
         for (int slot = 0; slot < opt->workers; slot++)
@@ -279,6 +323,7 @@ static void roll(pid_t (*spawn)(int slot))
             replace(reload.next_slot++, spawn); /* who died has a new successor anyway */
     } else if (all_gone) {
         reload.rolling = false;
+        present_run()->outcome = RELOAD_DONE;
         stats_add(&board->reloads_done, 1);
         log_line(LOG_INFO, "reload: all workers are new");
         daemon_notify("READY=1");
@@ -298,57 +343,35 @@ static void recycle(pid_t (*spawn)(int slot))
 
 static void begin_reload(void)
 {
+    struct reload_run *run;
+
     if (!reload.wanted || reload.checker || reload.rolling)
         return;
-    reload.wanted = false;
+    reload.graceful = reload.wanted_graceful;
+    reload.wanted = reload.wanted_graceful = false;
     daemon_notify("RELOADING=1");
+    run = &board->runs[(stats_get(&board->reloads_begun) + 1) % BOARD_RELOADS];
+    run->outcome = RELOAD_RUNS;
+    run->began_ns = clock_ns();
     stats_add(&board->reloads_begun, 1);
-    reload.checker = takeover_check(opt, &reload.complaint);
-    reload.check_until = clock_ms() + CHECK_MS;
-    if (reload.checker == -1) {
-        reload.checker = 0;
-        reload_failed(strerror(errno));
-    }
+    start_check();
 }
 
-/* --- watching the program file ------------------------------------------------------ */
-
-/* SIGIO comes when something in the program's directory has changed. inotify(7),
- * fcntl(2). */
-static void watch_program(void)
+/* Has --watch seen a change? The name is looked up anew each time, so a flipped link
+ * anywhere in it is a change, and a folder may be removed and made again. Returns when to
+ * look next. */
+static int64_t watch_program(int64_t now)
 {
-    char dir[PIDFILE_PATH_MAX];
-    char *slash;
-
-    snprintf(dir, sizeof(dir), "%s", takeover_program());
-    slash = strrchr(dir, '/');
-    if (slash)
-        *slash = '\0';
-    reload.inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    if (reload.inotify == -1 ||
-        inotify_add_watch(reload.inotify, dir,
-                          IN_CLOSE_WRITE | IN_MOVED_TO | IN_ATTRIB) == -1 ||
-        fcntl(reload.inotify, F_SETOWN, getpid()) == -1 ||
-        fcntl(reload.inotify, F_SETFL, O_ASYNC | O_NONBLOCK) == -1)
-        die(EXIT_SYSTEM, "--watch: cannot watch %s: %s", dir, strerror(errno));
-}
-
-static void program_changed(void)
-{
-    _Alignas(struct inotify_event) char events[4096];
-    const char *name = strrchr(takeover_program(), '/');
-    ssize_t n;
-
-    while ((n = read(reload.inotify, events, sizeof(events))) > 0) {
-        for (char *c = events; c < events + n;) {
-            const struct inotify_event *event = (const void *)c;
-
-            if (event->len > 0 && name && strcmp(event->name, name + 1) == 0 &&
-                event->mask & (IN_CLOSE_WRITE | IN_MOVED_TO | IN_ATTRIB))
-                reload.settle_at = clock_ms() + SETTLE_MS;
-            c += sizeof(*event) + event->len;
-        }
+    if (now < reload.look_at)
+        return reload.look_at;
+    reload.look_at = now + WATCH_MS;
+    if (takeover_program_changed(&reload.watched)) {
+        reload.settling = true;
+    } else if (reload.settling) {
+        reload.settling = false;
+        reload.wanted = true;
     }
+    return reload.look_at;
 }
 
 /* --- the loop ----------------------------------------------------------------------- */
@@ -410,14 +433,10 @@ static int64_t do_due(pid_t (*spawn)(int slot))
         if (workers[slot].leaving != 0)
             next = sooner(next, now + POLL_MS);
     }
-    if (reload.settle_at && now >= reload.settle_at) {
-        reload.settle_at = 0;
-        reload.wanted = true;
-    }
-    if (reload.settle_at)
-        next = sooner(next, reload.settle_at);
+    if (opt->watch)
+        next = sooner(next, watch_program(now));
     if (reload.checker && now >= reload.check_until)
-        kill(reload.checker, SIGKILL);
+        kill(-reload.checker, SIGKILL);
     if (reload.checker)
         next = sooner(next, reload.check_until);
     begin_reload();
@@ -435,14 +454,12 @@ static bool handle(int sig, const siginfo_t *info)
     case SIGUSR1:
     case SIGHUP:
         reload.wanted = true;
-        reload.graceful = info->si_code == SI_QUEUE && info->si_value.sival_int == 1;
+        if (info->si_code == SI_QUEUE && info->si_value.sival_int == 1)
+            reload.wanted_graceful = true; /* whoever shares the run: no client is lost */
         return false;
     case SIGUSR2:
         daemon_reopen_log();
         kill_all(SIGUSR2);
-        return false;
-    case SIGIO:
-        program_changed();
         return false;
     default:
         return false;
@@ -456,8 +473,10 @@ static void stop_all(int first)
     bool killed = false;
 
     daemon_notify("STOPPING=1");
+    if (reload.checker)
+        kill(-reload.checker, SIGKILL);
     kill_all(first == SIGQUIT ? SIGQUIT : SIGTERM);
-    while (reap(true), alive() > 0) {
+    while (reap(true), alive() > 0 || reload.checker) {
         siginfo_t info;
         int sig = sleep_until(bounded ? give_up : clock_ms() + KILL_GRACE_MS, &info);
         bool again = sig == SIGTERM || sig == SIGINT;
@@ -478,7 +497,7 @@ static void stop_all(int first)
 void supervise_signals(void)
 {
     static const int handled[] = { SIGCHLD, SIGTERM, SIGINT, SIGQUIT,
-                                   SIGUSR1, SIGUSR2, SIGHUP, SIGIO };
+                                   SIGUSR1, SIGUSR2, SIGHUP };
 
     sigemptyset(&signals);
     for (size_t i = 0; i < sizeof(handled) / sizeof(handled[0]); i++)
@@ -529,20 +548,18 @@ static void adopt(void)
 int supervise(const struct options *options, pid_t (*spawn)(int slot))
 {
     siginfo_t info;
-    int sig = 0;
+    int sig;
 
     opt = options;
     master = getpid();
     supervise_signals();
     adopt();
     if (opt->watch)
-        watch_program();
+        takeover_program_changed(&reload.watched); /* from now on */
     /* [supervisor.loop] */
     do {
-        int64_t next = do_due(spawn);
-
-        sig = sleep_until(next, &info);
-        reap(false);
+        reap(false); /* may become the new program: no signal is in hand now */
+        sig = sleep_until(do_due(spawn), &info);
     } while (!handle(sig, &info));
     stop_all(sig);
     return EXIT_SUCCESS;

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -16,19 +18,34 @@
 #include "pidfile.h"
 #include "stats.h"
 
-/* "PID LAYOUT PIDFILE BOARD LISTENER ...": the pid keeps it from being taken for a
- * child's. */
+/* "PID LAYOUT FEATURES ACCEPT PIDFILE BOARD LISTENER ...": the pid keeps it from being
+ * taken for a child's; for --check it is negative. */
 #define VARIABLE "SERVER_TAKEOVER"
 
-enum { WORDS_MAX = 4 + MAX_WORKERS, TEXT_MAX = 16 * WORDS_MAX };
+enum { PID, LAYOUT, FEATURES, ACCEPT, PIDFILE, BOARD, LISTENERS };
+enum { WORDS_MAX = LISTENERS + MAX_WORKERS, TEXT_MAX = 16 * WORDS_MAX };
 
 static char program[PATH_MAX];
+static struct stat checked; /* the file that was given to --check */
 
-/* Before main(): later the link would read "... (deleted)" once the file is replaced. */
+/* AT_EXECFN is the name that execve(2) was called with, getauxval(3): the search in PATH
+ * is done, and symbolic links are not resolved. A deploy that flips a link means that.
+ * Before main(), which may change the directory. */
 __attribute__((constructor)) static void remember_program(void)
 {
-    ssize_t n = readlink("/proc/self/exe", program, sizeof(program) - 1);
+    /* NOLINTNEXTLINE(performance-no-int-to-ptr): getauxval(3) has one type for all */
+    const char *name = (const char *)getauxval(AT_EXECFN);
+    char *dir = get_current_dir_name(); /* $PWD if that is right: with its links, too */
+    ssize_t n;
 
+    if (name && *name == '/')
+        snprintf(program, sizeof(program), "%s", name);
+    else if (name && dir)
+        snprintf(program, sizeof(program), "%s/%s", dir, name);
+    free(dir);
+    if (strncmp(program, "/dev/fd/", 8) != 0 && access(program, X_OK) == 0)
+        return;
+    n = readlink("/proc/self/exe", program, sizeof(program) - 1); /* by fexecve(3), say */
     program[n > 0 ? n : 0] = '\0';
 }
 
@@ -37,19 +54,84 @@ const char *takeover_program(void)
     return program;
 }
 
-static void say_complaint(int from, int to)
+bool takeover_program_changed(struct stat *seen)
 {
+    struct stat now;
+    bool changed;
+
+    if (stat(program, &now) == -1)
+        return false;
+    changed = now.st_dev != seen->st_dev || now.st_ino != seen->st_ino ||
+              now.st_size != seen->st_size ||
+              now.st_ctim.tv_sec != seen->st_ctim.tv_sec ||
+              now.st_ctim.tv_nsec != seen->st_ctim.tv_nsec;
+    *seen = now;
+    return changed;
+}
+
+bool takeover_unchecked(void)
+{
+    return takeover_program_changed(&checked);
+}
+
+static void keep_over_exec(const int fds[], int n, bool keep)
+{
+    for (int i = 0; i < n; i++)
+        if (fds[i] != -1)
+            fcntl(fds[i], F_SETFD, keep ? 0 : FD_CLOEXEC);
+}
+
+/* Set the variable. Returns how many words it has; -1: no memory. */
+static int describe(int words[], const struct options *opt, pid_t pid)
+{
+    const int *listeners;
+    int n = net_listeners(&listeners);
+    char text[TEXT_MAX];
+    int len = 0;
+
+    words[PID] = (int)pid;
+    words[LAYOUT] = BOARD_LAYOUT;
+    words[FEATURES] = (int)opt->features;
+    words[ACCEPT] = (int)opt->accept;
+    words[PIDFILE] = pidfile_fd();
+    words[BOARD] = stats_fd();
+    memcpy(words + LISTENERS, listeners, sizeof(*listeners) * (size_t)n);
+    n += LISTENERS;
+    for (int i = 0; i < n; i++)
+        len += snprintf(text + len, sizeof(text) - (size_t)len, " %d", words[i]);
+    return setenv(VARIABLE, text, 1) == 0 ? n : -1;
+}
+
+/* In the child. It leads a group of its own, so that it can be killed with its children,
+ * and it dies with the master. */
+_Noreturn static void become_checker(const struct options *opt, char **argv, int to,
+                                     pid_t master)
+{
+    int words[WORDS_MAX];
+    sigset_t none;
+
+    setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != master) /* it died before prctl(2) */
+        _exit(EXIT_SYSTEM);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
     dup2(to, STDOUT_FILENO);
     dup2(to, STDERR_FILENO);
-    close(from);
-    close(to);
+    if (describe(words, opt, -getpid()) != -1) {
+        keep_over_exec(&words[BOARD], 1, true);
+        execv(program, argv);
+    }
+    dprintf(STDERR_FILENO, "%s: %s\n", program, strerror(errno));
+    free(argv); /* or valgrind complains */
+    _exit(EXIT_SYSTEM);
 }
 
 pid_t takeover_check(const struct options *opt, int *complaint)
 {
+    pid_t pid, master = getpid();
     int ends[2], argc = 0;
-    char **argv, layout[32];
-    pid_t pid;
+    char **argv;
 
     while (opt->argv[argc])
         argc++;
@@ -60,20 +142,12 @@ pid_t takeover_check(const struct options *opt, int *complaint)
     }
     memcpy(argv, opt->argv, sizeof(*argv) * (size_t)argc);
     argv[argc] = "--check";
-    snprintf(layout, sizeof(layout), "0 %d", BOARD_LAYOUT);
+    takeover_program_changed(&checked);
     pid = fork();
-    if (pid == 0) {
-        sigset_t none;
-
-        sigemptyset(&none);
-        sigprocmask(SIG_SETMASK, &none, NULL);
-        say_complaint(ends[0], ends[1]);
-        setenv(VARIABLE, layout, 1);
-        execv(program, argv);
-        dprintf(STDERR_FILENO, "%s: %s\n", program, strerror(errno));
-        free(argv); /* or valgrind complains */
-        _exit(EXIT_SYSTEM);
-    }
+    if (pid == 0)
+        become_checker(opt, argv, ends[1], master);
+    if (pid > 0)
+        setpgid(pid, pid); /* whoever is first; EACCES: it was */
     free(argv);
     close(ends[1]);
     *complaint = ends[0];
@@ -82,33 +156,17 @@ pid_t takeover_check(const struct options *opt, int *complaint)
     return pid;
 }
 
-static void keep_over_exec(const int fds[], int n, bool keep)
-{
-    for (int i = 0; i < n; i++)
-        if (fds[i] != -1)
-            fcntl(fds[i], F_SETFD, keep ? 0 : FD_CLOEXEC);
-}
-
 void takeover_exec(const struct options *opt)
 {
-    int fds[2 + MAX_WORKERS];
-    const int *listeners;
-    int n = net_listeners(&listeners);
-    char text[TEXT_MAX];
-    int len;
+    int words[WORDS_MAX];
+    int n = describe(words, opt, getpid());
 
-    fds[0] = pidfile_fd();
-    fds[1] = stats_fd();
-    memcpy(fds + 2, listeners, sizeof(*listeners) * (size_t)n);
-    n += 2;
-    len = snprintf(text, sizeof(text), "%d %d", (int)getpid(), BOARD_LAYOUT);
-    for (int i = 0; i < n; i++)
-        len += snprintf(text + len, sizeof(text) - (size_t)len, " %d", fds[i]);
-    keep_over_exec(fds, n, true);
-    setenv(VARIABLE, text, 1);
+    if (n == -1)
+        return;
+    keep_over_exec(words + PIDFILE, n - PIDFILE, true);
     execv(program, opt->argv);
     unsetenv(VARIABLE);
-    keep_over_exec(fds, n, false);
+    keep_over_exec(words + PIDFILE, n - PIDFILE, false);
 }
 
 /* Read the variable into words. Returns how many. */
@@ -128,26 +186,39 @@ static int read_words(int words[])
     return n;
 }
 
-bool takeover_begun(const struct options *opt)
+bool takeover_begun(struct options *opt)
 {
     int words[WORDS_MAX];
     int n = read_words(words);
 
-    if (n < 4 || words[0] != (int)getpid())
+    if (n <= LISTENERS || words[PID] != (int)getpid())
         return false;
     unsetenv(VARIABLE);
-    keep_over_exec(words + 2, n - 2, false);
-    pidfile_inherit(opt, words[2]);
-    stats_inherit(words[3]);
-    net_inherit(words + 4, n - 4);
+    keep_over_exec(words + PIDFILE, n - PIDFILE, false);
+    pidfile_inherit(opt, words[PIDFILE]);
+    stats_inherit(words[BOARD]);
+    net_inherit(words + LISTENERS, n - LISTENERS);
+    opt->workers = (int)board->slots; /* the default may have changed with the cpus */
     return true;
 }
 
-void takeover_check_layout(void)
+bool takeover_fits(const struct options *opt)
 {
     int words[WORDS_MAX];
+    int n = read_words(words);
 
-    if (read_words(words) >= 2 && words[1] != BOARD_LAYOUT)
+    if (n < 2 || words[PID] > 0)
+        return false;
+    if (words[LAYOUT] != BOARD_LAYOUT || n <= LISTENERS)
         die(EXIT_SYSTEM,
             "the scoreboard has another layout now; use restart, not reload");
+    if (words[FEATURES] != (int)opt->features || words[ACCEPT] != (int)opt->accept)
+        die(EXIT_SYSTEM,
+            "this is another stage's program, or it shares its listeners out otherwise; "
+            "stop the server and start this one, or put the right program back");
+    if (words[PID] != -(int)getpid())
+        die(EXIT_SYSTEM, "the program must keep the pid; a script must end with 'exec'");
+    if (!stats_fits(words[BOARD]))
+        die(EXIT_SYSTEM, "the scoreboard's file was cut; use restart, not reload");
+    return true;
 }

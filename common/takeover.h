@@ -5,30 +5,41 @@
 #define TAKEOVER_H
 
 #include <stdbool.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "options.h"
 
-/* What --check prints when all is well. */
-#define TAKEOVER_CONSENT "this program would start"
+/* What --check prints when all is well and a running server asks. */
+#define TAKEOVER_CONSENT "this program would take over"
 
-/* The file this process was started from, absolute. A build may have put another file
- * there. */
+/* The name by which this process was started, absolute; links in it are not resolved. A
+ * build may have put another file there, a deploy another link. */
 const char *takeover_program(void);
 
-/* Start the program file with --check and this server's arguments. Returns its pid;
- * *complaint is a pipe with what it says. -1: fork(2) or pipe(2) failed. */
+/* Does that name lead to another file than *seen, or to another content? Then *seen is
+ * that one. A name that leads nowhere has not changed. stat(2). */
+bool takeover_program_changed(struct stat *seen);
+
+/* Start the program file with --check, this server's arguments, and its scoreboard.
+ * Returns its pid, which is also the number of its process group; *complaint is a pipe
+ * with what it says. -1: fork(2) or pipe(2) failed. */
 pid_t takeover_check(const struct options *opt, int *complaint);
+
+/* Is the program file another one than that which was given to --check? */
+bool takeover_unchecked(void);
 
 /* Become the new program. Returns only if that failed, with errno; nothing has changed
  * then. */
 void takeover_exec(const struct options *opt);
 
-/* At start: true if this process was somebody else before, and has taken its
- * descriptors. */
-bool takeover_begun(const struct options *opt);
+/* At start: true if this process was somebody else before, and has taken its descriptors.
+ * opt->workers is what it was. */
+bool takeover_begun(struct options *opt);
 
-/* With --check: would a server of this program be able to take over? die() if not. */
-void takeover_check_layout(void);
+/* With --check: true if a running server asks, and this program could take over from it:
+ * the same stage, listeners shared out in the same way, the scoreboard as it must be.
+ * die() if not. False: nobody asks. */
+bool takeover_fits(const struct options *opt);
 
 #endif

@@ -151,11 +151,11 @@ const char *in_folder(const char *name)
     return path;
 }
 
-const char *pid_path(int port, const char *suffix)
+const char *pid_path(int port)
 {
     static char path[PIDFILE_PATH_MAX];
 
-    snprintf(path, sizeof path, "%s/%s-%d.pid%s", folder, mode->stage, port, suffix);
+    snprintf(path, sizeof path, "%s/%s-%d.pid", folder, mode->stage, port);
     return path;
 }
 
@@ -293,7 +293,7 @@ void expect_reload(const struct server *s)
 {
     expect_command(0, "reloaded", "reload -p %d", s->port);
     ck_assert_int_ne(process_state(s->pid), 0);
-    ck_assert_int_eq(pid_in(pid_path(s->port, "")), s->pid);
+    ck_assert_int_eq(pid_in(pid_path(s->port)), s->pid);
 }
 
 void daemon_run(struct server *s, const char *args)
@@ -308,9 +308,9 @@ void daemon_run(struct server *s, const char *args)
     ck_assert_msg(o.status == 0 && port, "start -d %s: status %d, '%s', '%s'", args,
                   o.status, o.out, o.err);
     s->port = atoi(port + strlen(".0.0.1:"));
-    s->pid = pid_in(pid_path(s->port, ""));
+    s->pid = pid_in(pid_path(s->port));
     ck_assert_msg(s->pid > 0 && process_state(s->pid) != 0,
-                  "no daemon has the pid %d of %s", s->pid, pid_path(s->port, ""));
+                  "no daemon has the pid %d of %s", s->pid, pid_path(s->port));
 }
 
 void daemon_stop(const struct server *s)
@@ -322,7 +322,7 @@ void daemon_stop(const struct server *s)
     expect_gone(s->pid);
     for (int i = 0; i < n; i++)
         expect_gone(workers[i]);
-    ck_assert_int_eq(access(pid_path(s->port, ""), F_OK), -1);
+    ck_assert_int_eq(access(pid_path(s->port), F_OK), -1);
 }
 
 /* ---- processes ---- */

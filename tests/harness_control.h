@@ -73,8 +73,8 @@ long proc_number(pid_t pid, const char *field, int nth);
 
 /* ---- files and ports ---- */
 
-/* The default pid file of this port. suffix: "" or ".board". Static memory. */
-const char *pid_path(int port, const char *suffix);
+/* The default pid file of this port. Static memory. */
+const char *pid_path(int port);
 pid_t pid_in(const char *path); /* the first number of the file; 0: none */
 void write_file(const char *path, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

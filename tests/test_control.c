@@ -28,8 +28,8 @@ START_TEST(second_start_names_the_holder)
     command(&o, "start -p %d", s.port);
     snprintf(pid, sizeof pid, "pid %d ", s.pid);
     ck_assert_int_eq(o.status, 1);
-    ck_assert_msg(strstr(o.err, pid) && strstr(o.err, pid_path(s.port, "")),
-                  "neither '%s' nor %s in '%s'", pid, pid_path(s.port, ""), o.err);
+    ck_assert_msg(strstr(o.err, pid) && strstr(o.err, pid_path(s.port)),
+                  "neither '%s' nor %s in '%s'", pid, pid_path(s.port), o.err);
     ck_assert_str_eq(o.out, "");
     fetch(&s, "GET", "/", &r, 200);
     expect_command(0, "", "status -p %d",
@@ -70,7 +70,7 @@ START_TEST(two_starts_at_once)
         }
         ck_assert_msg(won == 1 && lost == 1, "round %d: %d of 2 won, %d lost properly",
                       round, won, lost);
-        s.pid = pid_in(pid_path(s.port, ""));
+        s.pid = pid_in(pid_path(s.port));
         fetch(&s, "GET", "/", &r, 200);
         daemon_stop(&s);
         ck_assert(!port_taken(s.port));
@@ -89,7 +89,7 @@ START_TEST(a_look_does_not_hinder_a_start)
             command(&o, "status -p %d", s.port);
         ck_assert_msg(status == 0, "round %d: start failed with %x beside a status",
                       round, (unsigned)status);
-        s.pid = pid_in(pid_path(s.port, ""));
+        s.pid = pid_in(pid_path(s.port));
         daemon_stop(&s);
     }
 }
@@ -100,16 +100,16 @@ START_TEST(stop_stops)
     struct server s;
 
     server_start(&s, "");
-    ck_assert_int_eq(pid_in(pid_path(s.port, "")), s.pid);
+    ck_assert_int_eq(pid_in(pid_path(s.port)), s.pid);
     expect_command(0, "stopped", "stop -p %d", s.port);
     ck_assert_int_eq(server_wait(&s, 0), 0);
     server_gone(&s);
     ck_assert(!port_taken(s.port));
-    ck_assert_int_eq(access(pid_path(s.port, ""), F_OK), -1);
+    ck_assert_int_eq(access(pid_path(s.port), F_OK), -1);
     command(&o, "stop -p %d", s.port);
     ck_assert_int_eq(o.status, 1);
-    ck_assert_msg(strstr(o.err, "not running") && strstr(o.err, pid_path(s.port, "")),
-                  "'%s'", o.err);
+    ck_assert_msg(strstr(o.err, "not running") && strstr(o.err, pid_path(s.port)), "'%s'",
+                  o.err);
     ck_assert_ptr_eq(strchr(o.err, '\n'), o.err + strlen(o.err) - 1); /* one line */
 }
 END_TEST
@@ -148,12 +148,12 @@ START_TEST(stale_pid_file_is_no_obstacle)
     expect_gone(s.pid);
     for (int i = 0; i < n; i++)
         expect_gone(workers[i]);
-    ck_assert_int_eq(pid_in(pid_path(s.port, "")), s.pid);
+    ck_assert_int_eq(pid_in(pid_path(s.port)), s.pid);
     expect_command(1, "not running", "stop -p %d", s.port);
     expect_command(1, "not running", "status -p %d", s.port);
     expect_command(0, "listening", "start -d -p %d", s.port);
     next = s;
-    next.pid = pid_in(pid_path(s.port, ""));
+    next.pid = pid_in(pid_path(s.port));
     ck_assert_int_ne(next.pid, s.pid);
     fetch(&next, "GET", "/", &r, 200);
     daemon_stop(&next);
@@ -178,6 +178,75 @@ START_TEST(pid_file_in_an_unwritable_place)
         ck_assert_str_eq(o.out, "");
         ck_assert(!port_taken(port));
     }
+}
+END_TEST
+
+/* Nobody writes to it: open(2) must not wait for that. */
+START_TEST(fifo_in_the_place_of_a_file)
+{
+    int port = free_port();
+
+    ck_assert_int_eq(mkfifo(pid_path(port), 0644), 0);
+    expect_command(1, "not running", "status -p %d", port);
+    expect_command(1, "not running", "stop -p %d", port);
+    expect_command(1, "no regular file", "start -p %d", port);
+}
+END_TEST
+
+/* Whoever may read a file may lock it; only a server's lock counts. */
+START_TEST(onlookers_lock_is_no_obstacle)
+{
+    struct server s;
+    int port, onlooker;
+
+    daemon_run(&s, "");
+    port = s.port;
+    ck_assert_int_eq(kill(s.pid, SIGKILL), 0);
+    expect_gone(s.pid);
+    onlooker = open(pid_path(port), O_RDONLY | O_CLOEXEC);
+    /* A worker that had just been forked may have the lock, too, until it has died. */
+    eventually(flock(onlooker, LOCK_SH | LOCK_NB) == 0, PATIENCE_MS);
+    eventually(!port_taken(port), PATIENCE_MS);
+    expect_command(0, "listening", "start -d -p %d", port);
+    expect_command(0, "listening", "status -p %d", port);
+    expect_command(1, "running already, as pid", "start -d -p %d", port);
+    s.pid = pid_in(pid_path(port));
+    daemon_stop(&s);
+    close(onlooker);
+}
+END_TEST
+
+/* The first one's files were taken away, say by who cleans /tmp. */
+START_TEST(files_of_another_server_stay)
+{
+    struct server first, second;
+    char words[64 + sizeof folder];
+
+    snprintf(words, sizeof words, "--pid-file %s/x.pid", folder);
+    server_start(&first, words);
+    ck_assert_int_eq(unlink(in_folder("x.pid")), 0);
+    server_start(&second, words);
+    server_stop(&first);
+    ck_assert_int_eq(pid_in(in_folder("x.pid")), second.pid);
+    expect_command(0, "listening", "status %s", words);
+    expect_command(0, "stopped", "stop %s", words);
+    ck_assert_int_eq(server_wait(&second, PATIENCE_MS), 0);
+    ck_assert_int_eq(access(in_folder("x.pid"), F_OK), -1);
+    server_gone(&second);
+}
+END_TEST
+
+START_TEST(one_port_of_two_addresses)
+{
+    int port = free_port();
+
+    expect_command(0, "listening", "start -d -p %d", port);
+    expect_command(0, "127.0.0.2:", "start -d -p %d -a 127.0.0.2", port);
+    expect_command(0, "127.0.0.2:", "status -p %d -a 127.0.0.2", port);
+    expect_command(0, "127.0.0.1:", "status -p %d", port);
+    expect_command(0, "stopped", "stop -p %d", port);
+    expect_command(1, "not running", "stop -p %d", port);
+    expect_command(0, "stopped", "stop -p %d -a 127.0.0.2", port);
 }
 END_TEST
 
@@ -217,7 +286,7 @@ START_TEST(restart_with_other_workers)
     expect_command(0, "listening", "restart -d -p %d -w 3", s.port);
     expect_gone(s.pid);
     next = s;
-    next.pid = pid_in(pid_path(s.port, ""));
+    next.pid = pid_in(pid_path(s.port));
     ck_assert_int_ne(next.pid, s.pid);
     expect_workers(next.pid, 3, NULL, 0, NULL);
     fetch(&next, "GET", "/", &r, 200);
@@ -227,12 +296,24 @@ START_TEST(restart_with_other_workers)
 }
 END_TEST
 
+START_TEST(restart_that_cannot_start_stops_nothing)
+{
+    struct server s;
+
+    daemon_run(&s, "");
+    expect_command(1, "/nowhere/x.log", "restart -d -p %d --log /nowhere/x.log", s.port);
+    expect_command(2, "nosuchuser", "restart -d -p %d --user nosuchuser", s.port);
+    fetch(&s, "GET", "/", &r, 200);
+    daemon_stop(&s);
+}
+END_TEST
+
 START_TEST(restart_when_not_running_starts)
 {
     struct server s = { .port = free_port() };
 
     expect_command(0, "listening", "restart -d -p %d", s.port);
-    s.pid = pid_in(pid_path(s.port, ""));
+    s.pid = pid_in(pid_path(s.port));
     fetch(&s, "GET", "/", &r, 200);
     daemon_stop(&s);
 }
@@ -290,7 +371,7 @@ START_TEST(pid_without_a_lock_is_not_signalled)
     int port = free_port();
 
     bystander_start();
-    write_file(pid_path(port, ""), "%d\n%llu\n", bystander, start_ticks(bystander));
+    write_file(pid_path(port), "%d\n%llu\n", bystander, start_ticks(bystander));
     expect_nobody_signalled(port);
 }
 END_TEST
@@ -301,8 +382,8 @@ START_TEST(reused_pid_is_not_signalled)
     int port = free_port(), fd;
 
     bystander_start();
-    write_file(pid_path(port, ""), "%d\n%llu\n", bystander, start_ticks(bystander) - 1);
-    fd = open(pid_path(port, ""), O_RDWR | O_CLOEXEC);
+    write_file(pid_path(port), "%d\n%llu\n", bystander, start_ticks(bystander) - 1);
+    fd = open(pid_path(port), O_RDWR | O_CLOEXEC);
     ck_assert_int_eq(flock(fd, LOCK_EX | LOCK_NB), 0);
     expect_command(1, "running already", "start -p %d", port);
     ck_assert(!port_taken(port));
@@ -320,9 +401,9 @@ START_TEST(pid_file_of_another_user_is_not_believed)
         return;
     }
     bystander_start();
-    write_file(pid_path(port, ""), "%d\n%llu\n", bystander, start_ticks(bystander));
-    ck_assert_int_eq(chown(pid_path(port, ""), 65534, 65534), 0);
-    fd = open(pid_path(port, ""), O_RDWR | O_CLOEXEC);
+    write_file(pid_path(port), "%d\n%llu\n", bystander, start_ticks(bystander));
+    ck_assert_int_eq(chown(pid_path(port), 65534, 65534), 0);
+    fd = open(pid_path(port), O_RDWR | O_CLOEXEC);
     ck_assert_int_eq(flock(fd, LOCK_EX | LOCK_NB), 0);
     expect_nobody_signalled(port);
     close(fd);
@@ -364,7 +445,7 @@ START_TEST(signals_right_after_the_first_line)
         ck_assert_int_eq(kill(s.pid, SIGTERM), 0);
         ck_assert_msg(server_wait(&s, PATIENCE_MS) == 0, "round %d: not a proper end",
                       round);
-        ck_assert_int_eq(access(pid_path(s.port, ""), F_OK), -1);
+        ck_assert_int_eq(access(pid_path(s.port), F_OK), -1);
         server_gone(&s);
     }
 }
@@ -431,6 +512,39 @@ START_TEST(term_ends_a_reload)
     client_expect(&a, &r, 200);
     client_close(&a);
     ck_assert_int_eq(server_wait(&s, PATIENCE_MS), 0);
+    server_gone(&s);
+}
+END_TEST
+
+/* The check of a program hangs, in a child of its own. */
+START_TEST(stop_ends_a_hung_check)
+{
+    char script[PATH_MAX];
+    struct server s;
+    pid_t checker, its_child;
+
+    program_copy();
+    server_start(&s, "");
+    snprintf(script, sizeof script,
+             "#!/bin/sh\nsleep 1000 &\necho $! $$ >%s/pids.new\n"
+             "mv %s/pids.new %s/pids\nwait\n",
+             folder, folder, folder);
+    program_write(script, 0755);
+    ck_assert_int_eq(kill(s.pid, SIGUSR1), 0);
+    eventually(access(in_folder("pids"), F_OK) == 0, PATIENCE_MS);
+    ck_assert_int_eq(sscanf(read_file(in_folder("pids")), "%d %d", &its_child, &checker),
+                     2);
+    if (_i == 0) {
+        ck_assert_int_eq(kill(s.pid, SIGTERM), 0);
+        ck_assert_int_eq(server_wait(&s, PATIENCE_MS), 0);
+        expect_gone(its_child);
+    } else { /* nobody is left who could kill the child, too */
+        ck_assert_int_eq(kill(s.pid, SIGKILL), 0);
+        server_wait(&s, PATIENCE_MS);
+        expect_gone(checker);
+        kill(its_child, SIGKILL);
+    }
+    expect_gone(checker);
     server_gone(&s);
 }
 END_TEST
@@ -523,7 +637,12 @@ static void add_all(TCase *tc)
     tcase_add_test(tc, stale_pid_file_is_no_obstacle);
     tcase_add_test(tc, pid_file_in_an_unwritable_place);
     tcase_add_test(tc, pid_file_of_somebody_who_may_not);
+    tcase_add_test(tc, fifo_in_the_place_of_a_file);
+    tcase_add_test(tc, onlookers_lock_is_no_obstacle);
+    tcase_add_test(tc, files_of_another_server_stay);
+    tcase_add_test(tc, one_port_of_two_addresses);
     tcase_add_test(tc, restart_with_other_workers);
+    tcase_add_test(tc, restart_that_cannot_start_stops_nothing);
     tcase_add_test(tc, restart_when_not_running_starts);
     tcase_add_test(tc, pid_without_a_lock_is_not_signalled);
     tcase_add_test(tc, reused_pid_is_not_signalled);
@@ -532,6 +651,7 @@ static void add_all(TCase *tc)
     tcase_add_test(tc, quit_waits_for_requests_not_for_idle_clients);
     tcase_add_test(tc, stop_graceful_waits);
     tcase_add_test(tc, term_ends_a_reload);
+    tcase_add_loop_test(tc, stop_ends_a_hung_check, 0, 2);
     tcase_add_test(tc, second_term_is_at_once);
     tcase_add_test(tc, term_bounds_a_quit);
     tcase_add_test(tc, stop_timeout_is_the_bound);

@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,6 +88,49 @@ START_TEST(surroundings_of_a_daemon)
 }
 END_TEST
 
+/* Run by a shell, with the program's name in place of $0. */
+static void run_in_shell(const char *format, ...)
+{
+    char words[512], program[PATH_MAX + 64];
+    const char *argv[] = { "sh", "-c", words, program, NULL };
+    va_list args;
+
+    snprintf(program, sizeof program, "%s/%s", built_in(), mode->stage);
+    va_start(args, format);
+    vsnprintf(words, sizeof words, format, args);
+    va_end(args);
+    program_run(&o, argv);
+}
+
+/* The next file that is opened would be stdin, stdout or stderr. */
+START_TEST(closed_standard_descriptors)
+{
+    static const char *const closed[] = { "<&-", ">&-", "2>&-", "<&- >&- 2>&-" };
+    struct server s = { .port = free_port() };
+    bool in_background = _i % 2;
+    char how[64];
+
+    snprintf(how, sizeof how, in_background ? "-d %s" : "</dev/null >/dev/null 2>&1 %s &",
+             closed[_i / 2]);
+    run_in_shell("\"$0\" %s -p %d %s", mode->args, s.port, how);
+    ck_assert_msg(o.status == 0, "%s: status %d, '%s'", closed[_i / 2], o.status, o.err);
+    eventually(port_taken(s.port) && pid_in(pid_path(s.port)) > 0, PATIENCE_MS);
+    fetch(&s, "GET", "/", &r, 200);
+    s.pid = pid_in(pid_path(s.port));
+    ck_assert_int_ne(process_state(s.pid), 0);
+    for (int fd = 0; fd <= 2; fd++) {
+        char name[16];
+
+        snprintf(name, sizeof name, "fd/%d", fd);
+        if (in_background || _i / 2 == 3 || _i / 2 == fd)
+            ck_assert_str_eq(proc_link(s.pid, name), "/dev/null");
+    }
+    if (mode->workers > 0)
+        expect_reload(&s);
+    daemon_stop(&s);
+}
+END_TEST
+
 START_TEST(busy_port)
 {
     struct sockaddr_in address = { .sin_family = AF_INET,
@@ -100,7 +144,7 @@ START_TEST(busy_port)
     port = ntohs(address.sin_port);
     expect_command(1, "in use", "start -d -p %d", port);
     expect_no_children();
-    ck_assert_int_eq(access(pid_path(port, ""), F_OK), -1);
+    ck_assert_int_eq(access(pid_path(port), F_OK), -1);
     close(fd);
 }
 END_TEST
@@ -114,6 +158,8 @@ START_TEST(log_that_cannot_be_opened)
         ck_assert_msg(o.status == 1 && strstr(o.err, "/nowhere/x.log") &&
                           strstr(o.err, "No such file"),
                       "status %d, '%s'", o.status, o.err);
+        ck_assert_str_eq(o.out, ""); /* it did not listen */
+        ck_assert_int_eq(access(pid_path(port), F_OK), -1);
         expect_no_children();
         ck_assert(!port_taken(port));
     }
@@ -202,6 +248,39 @@ START_TEST(full_disk)
 }
 END_TEST
 
+/* Nobody reads what stderr or the log leads to. The pipe is as small as can be. */
+START_TEST(log_that_nobody_reads)
+{
+    struct server s = { .port = free_port() };
+    char path[128], text[8192] = "";
+    long long lost;
+    ssize_t n;
+    int fifo;
+
+    snprintf(path, sizeof path, "%s", in_folder("fifo"));
+    ck_assert_int_eq(mkfifo(path, 0644), 0);
+    fifo = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    ck_assert_int_eq(fcntl(fifo, F_SETPIPE_SZ, 4096), 4096);
+    run_in_shell(_i ? "\"$0\" -v -d -p %d --log %s" : "\"$0\" -v -p %d 2>%s >/dev/null &",
+                 s.port, path);
+    eventually(port_taken(s.port), PATIENCE_MS);
+    for (int i = 0; i < 200; i++)
+        fetch(&s, "GET", "/", &r, 200);
+    while (read(fifo, text, sizeof text - 1) > 0)
+        continue;
+    for (int i = 0; i < 10; i++)
+        fetch(&s, "GET", "/", &r, 200);
+    n = read(fifo, text, sizeof text - 1);
+    text[n > 0 ? n : 0] = '\0';
+    ck_assert_msg(strstr(text, " lines could not be written here\n") != NULL, "%s", text);
+    lost = atoll(strstr(text, "]: ") + 3);
+    ck_assert_msg(lost > 100 / (mode->workers + 1), "%lld lost: %s", lost, text);
+    s.pid = pid_in(pid_path(s.port));
+    daemon_stop(&s);
+    close(fifo);
+}
+END_TEST
+
 /* ---- --user ---- */
 
 /* A worker that was just forked is not yet who it will be; the user id is its last step. */
@@ -241,8 +320,29 @@ START_TEST(serves_as_another_user)
         memcpy(old, workers, sizeof old);
         expect_reload(&s);
     }
-    expect_command(0, "stopped", "stop -p %d", s.port);
+    daemon_stop(&s); /* its files are gone, although nobody may write there */
+}
+END_TEST
+
+/* However it ends: with a client that keeps it until the time is over, or killed. */
+START_TEST(files_go_with_the_server)
+{
+    static struct client a;
+    struct server s;
+
+    if (_i > 0 && (geteuid() != 0 || getpwnam("nobody") == NULL)) {
+        skip("needs root, and a user 'nobody'");
+        return;
+    }
+    daemon_run(&s, _i > 0 ? "--user nobody --stop-timeout 0" : "--stop-timeout 0");
+    client_open(&a, &s);
+    client_say(&a, "GET /sleep?ms=30000 HTTP/1.1\r\nHost: x\r\n\r\n");
+    client_settle(&a);
+    ck_assert_int_eq(kill(s.pid, _i == 2 ? SIGKILL : SIGTERM), 0);
     expect_gone(s.pid);
+    eventually(access(pid_path(s.port), F_OK) == -1, PATIENCE_MS);
+    expect_no_children();
+    client_close(&a);
 }
 END_TEST
 
@@ -362,7 +462,7 @@ static void end_activated(const struct server *s)
     expect_command(0, "stopped", "stop -p %d", s->port);
     ck_assert_int_eq(waitpid(s->pid, &status, 0), s->pid);
     ck_assert_int_eq(status, 0);
-    ck_assert_int_eq(access(pid_path(s->port, ""), F_OK), -1);
+    ck_assert_int_eq(access(pid_path(s->port), F_OK), -1);
 }
 
 START_TEST(takes_the_passed_socket)
@@ -512,10 +612,18 @@ END_TEST
 
 static void add_of_any(TCase *tc)
 {
+    tcase_add_loop_test(tc, closed_standard_descriptors, 0, 8);
+    tcase_add_loop_test(tc, log_that_nobody_reads, 0, 2);
     tcase_add_test(tc, surroundings_of_a_daemon);
     tcase_add_test(tc, busy_port);
     tcase_add_test(tc, serves_as_another_user);
     tcase_add_loop_test(tc, takes_the_passed_socket, 0, 2);
+}
+
+static void add_without_master(TCase *tc)
+{
+    add_of_any(tc);
+    tcase_add_loop_test(tc, files_go_with_the_server, 0, 3);
 }
 
 static void add_all(TCase *tc)
@@ -536,9 +644,9 @@ static void add_all(TCase *tc)
 int main(void)
 {
     static const struct control_case cases[] = {
-        { &control_reuseport, add_all }, { &control_shared, add_of_any },
-        { &control_stage1, add_of_any }, { &control_stage2, add_of_any },
-        { &control_stage3, add_of_any },
+        { &control_reuseport, add_all },         { &control_shared, add_of_any },
+        { &control_stage1, add_without_master }, { &control_stage2, add_of_any },
+        { &control_stage3, add_without_master },
     };
 
     return control_run("daemon", cases, sizeof cases / sizeof cases[0], 60);

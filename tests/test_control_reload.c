@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -106,7 +107,7 @@ START_TEST(reload_under_load)
     load_end_clean(&l);
     eventually(server_zombies(&s) == 0, PATIENCE_MS);
     server_stop(&s);
-    ck_assert_int_eq(access(pid_path(s.port, ""), F_OK), -1);
+    ck_assert_int_eq(access(pid_path(s.port), F_OK), -1);
 }
 END_TEST
 
@@ -241,6 +242,351 @@ static bool is_leaving(const struct server *s, pid_t worker)
     snprintf(words, sizeof words, "\"pid\":%d,\"state\":\"leaving", (int)worker);
     return strstr(o.out, words) != NULL;
 }
+
+/* ---- which reload a command tells of ---- */
+
+/* A program whose --check waits for a file "go"; then it does `then`. */
+static void write_slow_check(const char *then)
+{
+    char script[2 * PATH_MAX];
+
+    snprintf(script, sizeof script,
+             "#!/bin/sh\ncase $* in *--check*) echo >%s/checking\n"
+             "while ! test -e %s/go; do sleep 0.02; done\n%s;; esac\n"
+             "exec %s/%s \"$@\"\n",
+             folder, folder, then, built_in(), mode->stage);
+    program_write(script, 0755);
+}
+
+static const char failing[] = "#!/bin/sh\necho 'the licence has ended' >&2\nexit 3\n";
+
+/* The command beside us has looked at the scoreboard; its signal follows at once. */
+static bool has_asked(pid_t aside)
+{
+    char path[64];
+    pid_t pid;
+
+    if (children_of(aside, &pid, 1) == 0)
+        return false;
+    snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
+    return strstr(read_file(path), "/memfd:scoreboard") != NULL;
+}
+
+static void expect_reloads(const struct server *s, int done, int failed)
+{
+    char text[64];
+
+    snprintf(text, sizeof text, "\"reloads\":%d,\"reloads_failed\":%d,", done, failed);
+    expect_command(0, text, "status --json -p %d", s->port);
+}
+
+/* Those who ask while a check is under way mean the file that is there now. */
+START_TEST(queued_behind_a_failing_reload)
+{
+    struct server s;
+    pid_t first, second, third;
+
+    program_copy();
+    server_start(&s, "");
+    setenv("BUILD_DIR", built_in(), 1);
+    write_slow_check("echo 'the licence has ended' >&2; exit 3");
+    first = command_aside("reload", s.port);
+    eventually(access(in_folder("checking"), F_OK) == 0, PATIENCE_MS);
+    program_greet("hello again!");
+    second = command_aside("reload", s.port);
+    third = command_aside("reload", s.port);
+    eventually(has_asked(second) && has_asked(third), PATIENCE_MS);
+    write_file(in_folder("go"), "now\n");
+    expect_end(first, 1);
+    expect_end(second, 0);
+    expect_end(third, 0);
+    expect_greeting(&s, "hello again!");
+    server_stop(&s);
+}
+END_TEST
+
+START_TEST(queued_behind_a_good_reload)
+{
+    struct server s;
+    pid_t worker, first, second;
+
+    program_copy();
+    server_start(&s, "--stop-timeout 0");
+    setenv("BUILD_DIR", built_in(), 1);
+    client_open(&a, &s);
+    worker = pid_behind(&a);
+    first = command_aside("reload -g", s.port);
+    eventually(is_leaving(&s, worker), PATIENCE_MS);
+    program_write(failing, 0755);
+    second = command_aside("reload", s.port);
+    eventually(has_asked(second), PATIENCE_MS);
+    client_expect_silence(&a, 600); /* the second one's bound is not the first one's */
+    pid_behind(&a);                 /* the last request */
+    expect_end(first, 0);
+    expect_end(second, 1);
+    expect_reloads(&s, 1, 1);
+    client_close(&a);
+    server_stop(&s);
+}
+END_TEST
+
+/* The program that has heard the request becomes another one. */
+START_TEST(request_outlives_the_program)
+{
+    struct server s;
+    pid_t first, second;
+
+    program_copy();
+    server_start(&s, "");
+    setenv("BUILD_DIR", built_in(), 1);
+    write_slow_check("");
+    first = command_aside("reload", s.port);
+    eventually(access(in_folder("checking"), F_OK) == 0, PATIENCE_MS);
+    second = command_aside("reload", s.port);
+    eventually(has_asked(second), PATIENCE_MS);
+    write_file(in_folder("go"), "now\n");
+    expect_end(first, 0);
+    expect_end(second, 0);
+    expect_reloads(&s, 2, 0);
+    server_stop(&s);
+}
+END_TEST
+
+/* What was checked is not what is there now: that would end the server. */
+START_TEST(program_replaced_during_its_check)
+{
+    struct server s;
+    pid_t aside;
+
+    program_copy();
+    server_start(&s, "");
+    setenv("BUILD_DIR", built_in(), 1);
+    write_slow_check("");
+    aside = command_aside("reload", s.port);
+    eventually(access(in_folder("checking"), F_OK) == 0, PATIENCE_MS);
+    program_write(failing, 0755);
+    write_file(in_folder("go"), "now\n");
+    expect_end(aside, 1);
+    expect_greeting(&s, "hello world!");
+    expect_reloads(&s, 0, 1);
+    server_stop(&s);
+}
+END_TEST
+
+/* Wrappers through which a server cannot be taken over. */
+START_TEST(wrapper_in_the_way)
+{
+    static const struct {
+        const char *words, *reason;
+    } wrappers[] = {
+        { "", "must end with 'exec'" },
+        { "exec env -i", "does not see that it is to take over" },
+        { "exec 2>&1; for fd in 3 4 5 6 7 8 9; do eval \"exec $fd>&-\"; done; exec",
+          "scoreboard" },
+    };
+    char script[PATH_MAX + 256];
+    struct server s;
+
+    program_copy();
+    server_start(&s, "");
+    setenv("BUILD_DIR", built_in(), 1);
+    snprintf(script, sizeof script, "#!/bin/sh\n%s %s/%s \"$@\"\n", wrappers[_i].words,
+             built_in(), mode->stage);
+    program_write(script, 0755);
+    expect_command(1, wrappers[_i].reason, "reload -p %d", s.port);
+    expect_greeting(&s, "hello world!");
+    expect_reloads(&s, 0, 1);
+    server_stop(&s);
+}
+END_TEST
+
+/* ---- what the new program finds ---- */
+
+START_TEST(log_folder_that_is_gone)
+{
+    char words[64 + sizeof folder], script[2 * PATH_MAX], old[128];
+    pid_t workers[PIDS];
+    struct server s;
+
+    program_copy();
+    ck_assert_int_eq(mkdir(in_folder("logs"), 0755), 0);
+    snprintf(words, sizeof words, "--log %s/logs/log", folder);
+    snprintf(old, sizeof old, "%s", in_folder("logs.old"));
+    server_start(&s, words);
+    setenv("BUILD_DIR", built_in(), 1);
+    expect_workers(s.pid, 2, NULL, 0, workers);
+    ck_assert_int_eq(rename(in_folder("logs"), old), 0);
+    expect_command(1, "/logs/log: No such file", "reload -p %d", s.port);
+    expect_greeting(&s, "hello world!");
+    /* Now it goes when --check has already seen it. */
+    ck_assert_int_eq(rename(old, in_folder("logs")), 0);
+    snprintf(script, sizeof script,
+             "#!/bin/sh\ncase $* in *--check*) ;; *) mv %s/logs %s/logs.old;; esac\n"
+             "exec %s/%s \"$@\"\n",
+             folder, folder, built_in(), mode->stage);
+    program_write(script, 0755);
+    expect_reload(&s);
+    expect_workers(s.pid, 2, workers, 2, NULL);
+    expect_greeting(&s, "hello world!");
+    ck_assert_msg(strstr(read_file(in_folder("logs.old/log")), "goes on where it was"),
+                  "'%s'", read_file(in_folder("logs.old/log")));
+    server_stop(&s);
+}
+END_TEST
+
+/* All that a start needs and a running server does not. */
+START_TEST(surroundings_that_are_gone)
+{
+    static const char *const dirs[] = { "here", "run" };
+    pid_t workers[PIDS];
+    struct server s;
+    char run[128];
+
+    for (int i = 0; i < 2; i++)
+        ck_assert_int_eq(mkdir(in_folder(dirs[i]), 0755), 0);
+    ck_assert_int_eq(chdir(in_folder("here")), 0);
+    snprintf(run, sizeof run, "%s", in_folder("run"));
+    setenv("XDG_RUNTIME_DIR", run, 1);
+    server_start(&s, "");
+    expect_workers(s.pid, 2, NULL, 0, workers);
+    ck_assert_int_eq(chdir("/"), 0);
+    ck_assert_int_eq(rename(run, in_folder("run.old")), 0);
+    ck_assert_int_eq(rmdir(in_folder("here")), 0);
+    ck_assert_int_eq(kill(s.pid, SIGHUP), 0);
+    expect_workers(s.pid, 2, workers, 2, NULL);
+    expect_greeting(&s, "hello world!");
+    server_stop(&s);
+}
+END_TEST
+
+/* The default of --workers is the number of cpus, which may have changed. The listeners
+ * and the scoreboard are those that there are. */
+START_TEST(other_number_of_workers)
+{
+    char script[PATH_MAX + 128];
+    pid_t old[PIDS];
+    struct server s;
+
+    program_copy();
+    server_start(&s, "");
+    setenv("BUILD_DIR", built_in(), 1);
+    expect_workers(s.pid, 2, NULL, 0, old);
+    snprintf(script, sizeof script, "#!/bin/sh\nexec %s/%s \"$@\" -w %d\n", built_in(),
+             mode->stage, _i ? 1 : 3);
+    program_write(script, 0755);
+    expect_reload(&s);
+    expect_workers(s.pid, 2, old, 2, NULL);
+    for (int i = 0; i < 40; i++)
+        fetch(&s, "GET", "/", &r, 200);
+    server_stop(&s);
+}
+END_TEST
+
+/* ---- another stage ---- */
+
+/* Put a link to another program into the copy's place. */
+static void link_program(const char *stage)
+{
+    char target[PATH_MAX + 64], fresh[PATH_MAX];
+
+    snprintf(target, sizeof target, "%s/%s", built_in(), stage);
+    snprintf(fresh, sizeof fresh, "%s.new", program_path());
+    ck_assert_int_eq(symlink(target, fresh), 0);
+    ck_assert_int_eq(rename(fresh, program_path()), 0);
+}
+
+/* It would wait for clients in another way, and on other listeners. */
+START_TEST(reload_to_another_stage)
+{
+    static const char *const stages[] = { "stage1_blocking", "stage2_prefork",
+                                          "stage3_select", "stage4_epoll_reuseport" };
+    pid_t before[PIDS], after[PIDS];
+    char script[PATH_MAX + 128];
+    struct server s;
+
+    program_copy();
+    server_start(&s, "");
+    setenv("BUILD_DIR", built_in(), 1);
+    expect_workers(s.pid, 2, NULL, 0, before);
+    for (int i = 0; i < 4; i++) {
+        if (strcmp(stages[i], mode->stage) == 0)
+            continue;
+        link_program(stages[i]);
+        /* Stages 1 and 3 do not even know the option -w. */
+        expect_command(1, i % 2 ? "another stage" : "unknown", "reload -p %d", s.port);
+    }
+    if (strcmp(mode->name, "reuseport") == 0) {
+        snprintf(script, sizeof script, "#!/bin/sh\nexec %s/%s \"$@\" --accept=shared\n",
+                 built_in(), mode->stage);
+        program_write(script, 0755);
+        expect_command(1, "shares its listeners out otherwise", "reload -p %d", s.port);
+    }
+    expect_workers(s.pid, 2, NULL, 0, after);
+    ck_assert_int_eq(memcmp(before, after, 2 * sizeof before[0]), 0);
+    for (int i = 0; i < 40; i++)
+        fetch(&s, "GET", "/", &r, 200);
+    server_stop(&s);
+}
+END_TEST
+
+/* ---- the name that was typed ---- */
+
+/* folder/NAME/STAGE says this. */
+static void put_release(const char *name, const char *greeting)
+{
+    char path[PATH_MAX + 64];
+
+    program_greet(greeting);
+    ck_assert_int_eq(mkdir(in_folder(name), 0755), 0);
+    snprintf(path, sizeof path, "%s/%s/%s", folder, name, mode->stage);
+    ck_assert_int_eq(rename(program_path(), path), 0);
+}
+
+/* folder/current leads to folder/NAME. */
+static void flip_to(const char *name)
+{
+    char fresh[128];
+
+    snprintf(fresh, sizeof fresh, "%s", in_folder("current.new"));
+    ck_assert_int_eq(symlink(name, fresh), 0);
+    ck_assert_int_eq(rename(fresh, in_folder("current")), 0);
+}
+
+static const char *const typed[] = {
+    "$FOLDER/current/$STAGE",
+    "cd $FOLDER; current/$STAGE",
+    "cd $FOLDER/current; export PWD; ./$STAGE",
+    "cd /; PATH=$FOLDER/current:$PATH; $STAGE",
+};
+enum { TYPED = sizeof typed / sizeof typed[0] };
+
+START_TEST(reload_follows_a_flipped_link)
+{
+    char words[256];
+    const char *argv[] = { "sh", "-c", words, NULL };
+    struct server s = { .port = free_port() };
+
+    program_copy();
+    put_release("v1", "hello world!");
+    put_release("v2", "hello again!");
+    setenv("BUILD_DIR", built_in(), 1);
+    setenv("FOLDER", folder, 1);
+    setenv("STAGE", mode->stage, 1);
+    flip_to("v1");
+    snprintf(words, sizeof words, "%s -d -p %d %s", typed[_i], s.port, mode->args);
+    program_run(&o, argv);
+    ck_assert_msg(o.status == 0, "%s: status %d, '%s'", words, o.status, o.err);
+    s.pid = pid_in(pid_path(s.port));
+    expect_greeting(&s, "hello world!");
+    flip_to("v2");
+    expect_reload(&s);
+    expect_greeting(&s, "hello again!");
+    flip_to("v1"); /* the name is handed on */
+    expect_reload(&s);
+    expect_greeting(&s, "hello world!");
+    daemon_stop(&s);
+}
+END_TEST
 
 /* Without a bound: -g lets an idle client live, and its next request is the last. */
 START_TEST(reload_graceful_waits)
@@ -420,6 +766,27 @@ START_TEST(watch_reloads_by_itself)
 }
 END_TEST
 
+START_TEST(watch_follows_a_flipped_link)
+{
+    pid_t old[PIDS];
+    struct server s;
+    char current[128];
+
+    program_copy();
+    put_release("v1", "hello world!");
+    put_release("v2", "hello again!");
+    flip_to("v1");
+    snprintf(current, sizeof current, "%s", in_folder("current"));
+    setenv("BUILD_DIR", current, 1);
+    server_start(&s, "--watch");
+    expect_workers(s.pid, 2, NULL, 0, old);
+    flip_to("v2");
+    expect_workers(s.pid, 2, old, 2, NULL);
+    expect_greeting(&s, "hello again!");
+    server_stop(&s);
+}
+END_TEST
+
 /* ---- workers that end otherwise ---- */
 
 START_TEST(max_requests_recycles)
@@ -553,6 +920,16 @@ static void add_all(TCase *tc)
     tcase_add_loop_test(tc, reload_swaps_the_program, 0, LOADS);
     tcase_add_loop_test(tc, reload_to_a_broken_program, 0, BROKEN);
     tcase_add_test(tc, reloads_at_the_same_time);
+    tcase_add_test(tc, queued_behind_a_failing_reload);
+    tcase_add_test(tc, queued_behind_a_good_reload);
+    tcase_add_test(tc, request_outlives_the_program);
+    tcase_add_test(tc, program_replaced_during_its_check);
+    tcase_add_loop_test(tc, wrapper_in_the_way, 0, 3);
+    tcase_add_test(tc, log_folder_that_is_gone);
+    tcase_add_test(tc, surroundings_that_are_gone);
+    tcase_add_loop_test(tc, other_number_of_workers, 0, 2);
+    tcase_add_test(tc, reload_to_another_stage);
+    tcase_add_loop_test(tc, reload_follows_a_flipped_link, 0, TYPED);
     tcase_add_test(tc, reload_graceful_waits);
     tcase_add_test(tc, reload_graceful_keeps_time_outs);
     tcase_add_test(tc, reload_by_hangup);
@@ -561,6 +938,7 @@ static void add_all(TCase *tc)
     tcase_add_test(tc, many_workers);
     tcase_add_test(tc, orphans_after_a_reload);
     tcase_add_test(tc, watch_reloads_by_itself);
+    tcase_add_test(tc, watch_follows_a_flipped_link);
     tcase_add_loop_test(tc, max_requests_recycles, 0, LOADS);
     tcase_add_loop_test(tc, killed_workers, 0, 2);
     tcase_add_test(tc, queue_survives_its_worker);
@@ -572,6 +950,7 @@ static void add_of_stage2(TCase *tc)
     add_under_load(tc);
     tcase_add_test(tc, reload_graceful_keeps_time_outs);
     tcase_add_test(tc, reload_by_hangup);
+    tcase_add_test(tc, reload_to_another_stage);
 }
 
 int main(void)

@@ -90,7 +90,7 @@ static const char *about(int i)
 
 static void look(const char *verb, const struct server *s)
 {
-    command(&o, "%s -p %d", verb, s->port);
+    command(&o, "%s -p %d%s", verb, s->port, s->ipv6 ? " -a ::1" : "");
     ck_assert_msg(o.status == 0 && *o.err == '\0', "%s: status %d, '%s'", verb, o.status,
                   o.err);
 }
