@@ -135,13 +135,26 @@ static void reload_server(const struct options *opt, int pidfd, pid_t pid)
     printf("%s: reloaded (pid %d)\n", opt->name, (int)pid);
 }
 
+/* With --watch: is there a server still? Another one, after a restart, has another
+ * board. */
+static bool still_there(const struct options *opt, pid_t *pid)
+{
+    pid_t before = *pid;
+    int pidfd = pidfile_holder(opt, pid);
+
+    if (pidfd == -1)
+        return false;
+    close(pidfd);
+    return *pid == before || stats_look(*pid);
+}
+
 _Noreturn static void show(const struct options *opt)
 {
     pid_t pid;
 
     find_server(opt, &pid);
+    look_at_board(pid);
     do {
-        look_at_board(pid);
         if (opt->watch && !opt->json)
             fputs("\033[H\033[2J", stdout);
         if (opt->verb == VERB_STATUS)
@@ -151,7 +164,7 @@ _Noreturn static void show(const struct options *opt)
         fflush(stdout);
         if (opt->watch)
             poll(NULL, 0, WATCH_MS);
-    } while (opt->watch && pidfile_holder(opt, &pid) != -1);
+    } while (opt->watch && still_there(opt, &pid));
     exit(EXIT_SUCCESS);
 }
 

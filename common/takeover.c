@@ -219,6 +219,6 @@ bool takeover_fits(const struct options *opt)
     if (words[PID] != -(int)getpid())
         die(EXIT_SYSTEM, "the program must keep the pid; a script must end with 'exec'");
     if (!stats_fits(words[BOARD]))
-        die(EXIT_SYSTEM, "the scoreboard's file was cut; use restart, not reload");
+        die(EXIT_SYSTEM, "the scoreboard does not fit; use restart, not reload");
     return true;
 }

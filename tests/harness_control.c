@@ -151,6 +151,17 @@ const char *in_folder(const char *name)
     return path;
 }
 
+bool has_looked(pid_t aside)
+{
+    char path[64];
+    pid_t pid;
+
+    if (children_of(aside, &pid, 1) == 0)
+        return false;
+    snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
+    return strstr(read_file(path), "/memfd:scoreboard") != NULL;
+}
+
 const char *pid_path(int port)
 {
     static char path[PIDFILE_PATH_MAX];

@@ -68,6 +68,9 @@ void expect_gone(pid_t pid);
 
 int fds_of(pid_t pid); /* open descriptors */
 
+/* The command that this child of ours runs has mapped the scoreboard. */
+bool has_looked(pid_t aside);
+
 /* The nth number (from 0) behind "FIELD:" in /proc/PID/status; -1: none. */
 long proc_number(pid_t pid, const char *field, int nth);
 

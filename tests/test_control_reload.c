@@ -260,18 +260,6 @@ static void write_slow_check(const char *then)
 
 static const char failing[] = "#!/bin/sh\necho 'the licence has ended' >&2\nexit 3\n";
 
-/* The command beside us has looked at the scoreboard; its signal follows at once. */
-static bool has_asked(pid_t aside)
-{
-    char path[64];
-    pid_t pid;
-
-    if (children_of(aside, &pid, 1) == 0)
-        return false;
-    snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
-    return strstr(read_file(path), "/memfd:scoreboard") != NULL;
-}
-
 static void expect_reloads(const struct server *s, int done, int failed)
 {
     char text[64];
@@ -295,7 +283,7 @@ START_TEST(queued_behind_a_failing_reload)
     program_greet("hello again!");
     second = command_aside("reload", s.port);
     third = command_aside("reload", s.port);
-    eventually(has_asked(second) && has_asked(third), PATIENCE_MS);
+    eventually(has_looked(second) && has_looked(third), PATIENCE_MS);
     write_file(in_folder("go"), "now\n");
     expect_end(first, 1);
     expect_end(second, 0);
@@ -319,7 +307,7 @@ START_TEST(queued_behind_a_good_reload)
     eventually(is_leaving(&s, worker), PATIENCE_MS);
     program_write(failing, 0755);
     second = command_aside("reload", s.port);
-    eventually(has_asked(second), PATIENCE_MS);
+    eventually(has_looked(second), PATIENCE_MS);
     client_expect_silence(&a, 600); /* the second one's bound is not the first one's */
     pid_behind(&a);                 /* the last request */
     expect_end(first, 0);
@@ -343,7 +331,7 @@ START_TEST(request_outlives_the_program)
     first = command_aside("reload", s.port);
     eventually(access(in_folder("checking"), F_OK) == 0, PATIENCE_MS);
     second = command_aside("reload", s.port);
-    eventually(has_asked(second), PATIENCE_MS);
+    eventually(has_looked(second), PATIENCE_MS);
     write_file(in_folder("go"), "now\n");
     expect_end(first, 0);
     expect_end(second, 0);
