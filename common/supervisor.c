@@ -32,6 +32,10 @@ enum {
     GIVE_UP_DEATHS = 3,    /* young deaths of a replacement: the old worker stays */
 };
 
+/* Environment, over execve(2): is the present reload graceful, do others wait for the next
+ * one, shall that be graceful; 0 or 1 each. */
+#define FLAGS "SERVER_RELOAD"
+
 /* A slot has one worker, and for a while the one that it replaces, which is leaving. */
 struct worker {
     pid_t pid;             /* 0: none at the moment */
@@ -175,12 +179,12 @@ static void start_check(void)
 
 static void become_new(void)
 {
-    char why[256];
+    char why[256], flags[8];
 
     log_line(LOG_INFO, "reload: becoming %s", takeover_program());
-    setenv("SERVER_RELOAD_GRACEFUL", reload.graceful ? "1" : "0", 1);
-    if (reload.wanted) /* a signal that is pending stays so: execve(2) */
-        sigqueue(master, SIGUSR1, (union sigval){ .sival_int = reload.wanted_graceful });
+    snprintf(flags, sizeof(flags), "%d%d%d", reload.graceful, reload.wanted,
+             reload.wanted_graceful);
+    setenv(FLAGS, flags, 1);
     takeover_exec(opt);
     snprintf(why, sizeof(why), "%s: %s", takeover_program(), strerror(errno));
     reload_failed(why);
@@ -511,7 +515,7 @@ void supervise_signals(void)
 /* After a takeover: the children are ours still, and the board says where they sit. */
 static void adopt(void)
 {
-    const char *graceful = getenv("SERVER_RELOAD_GRACEFUL");
+    const char *flags = getenv(FLAGS);
 
     for (int slot = 0; slot < opt->workers; slot++) {
         struct worker *w = &workers[slot];
@@ -540,7 +544,12 @@ static void adopt(void)
         if (w->pid == 0 && w->leaving)
             w->side = stats_get(&stats_cell(slot, 0)->pid) == (uint64_t)w->leaving;
     }
-    reload.graceful = graceful && *graceful == '1';
+    if (flags && strlen(flags) == 3) {
+        reload.graceful = flags[0] == '1';
+        reload.wanted = flags[1] == '1';
+        reload.wanted_graceful = flags[2] == '1';
+    }
+    unsetenv(FLAGS);
     reload.rolling = stats_get(&board->reloads_begun) >
                      stats_get(&board->reloads_done) + stats_get(&board->reloads_failed);
 }
