@@ -20,7 +20,7 @@
 
 static const char magic[8] = "SCORES\n";
 static struct stats private_cell;
-static struct conn_stats private_conn;
+static _Thread_local struct conn_stats private_conn;
 static _Thread_local struct conn_stats *own_conns;
 static _Thread_local int own_fds; /* records in own_conns */
 static int board_fd = -1;
