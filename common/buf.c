@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIRST_CAP = 1024 };
+enum { FIRST_CAP = 256 };
 
 bool buf_reserve(struct buf *b, size_t room, size_t limit)
 {

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/sockios.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -67,13 +68,14 @@ static void cancel(struct conn *c)
 {
     if (app.on_cancel)
         app.on_cancel(c);
-    forget_message(c);
 }
 
 void conn_close(struct conn *c)
 {
-    if (c->deferred)
+    if (c->deferred) {
         cancel(c);
+        forget_message(c);
+    }
     if (app.on_close)
         app.on_close(c);
     deadline_end(c);
@@ -279,6 +281,7 @@ static void refuse(struct conn *c, enum refusal why)
 {
     serving.protocol->refuse(c, why);
     refused(c);
+    forget_message(c);
     buf_free(&c->in);
     go_on(c, NULL, 0, false, out_flush(c));
 }
@@ -305,15 +308,13 @@ static void expire(struct conn *c)
 }
 
 /* An answer is deferred: is the peer there to get it? What it sends meanwhile waits in
- * the kernel, and is of no interest before. */
+ * the kernel, and is of no interest before. poll(2): POLLERR and POLLHUP come unasked. */
 static void look(struct conn *c)
 {
-    int error = 0;
-    socklen_t size = sizeof(error);
+    struct pollfd gone = { .fd = c->fd };
 
     turn.now = clock_ms();
-    getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &size);
-    c->want = error ? WANT_CLOSE : WANT_REPLY;
+    c->want = poll(&gone, 1, 0) > 0 ? WANT_CLOSE : WANT_REPLY;
     c->would_block = true;
 }
 
@@ -405,6 +406,10 @@ void conn_answered(struct conn *c)
         return;
     turn.now = clock_ms();
     out_flush(c);
+    if (c->closing) { /* what came behind the message was not read, or not looked at */
+        c->unread = true;
+        buf_free(&c->in);
+    }
     c->stalled = c->in.len > 0;
     c->want = WANT_WRITE;
     deadline_start(c, CLOCK_READY);

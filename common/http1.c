@@ -81,6 +81,7 @@ void http_reply_produced(struct conn *c, const struct request *req, struct slice
 /* The stream behind this point cannot be trusted, or its end not be awaited: say why. */
 static void refuse_with(struct conn *c, int status, const char *why)
 {
+    const struct request *deferred = c->deferral;
     struct slice reason = http_reason(status);
     char text[256];
     int len = snprintf(text, sizeof(text), "%d %.*s: %s\n", status, (int)reason.len,
@@ -93,7 +94,7 @@ static void refuse_with(struct conn *c, int status, const char *why)
     log_line(LOG_DEBUG, "client %d: refused: %.*s", c->fd, len - 1, text);
     date_update();
     put_head(c, &head);
-    if (parser_of(c)->method != HTTP_HEAD)
+    if ((deferred ? deferred->method : parser_of(c)->method) != HTTP_HEAD)
         out_put(c, text, (size_t)len);
     *parser_of(c) = (struct http_parser){ 0 };
 }
@@ -132,15 +133,19 @@ static ssize_t take(struct conn *c, char *bytes, size_t *len)
 const struct protocol http1 = { "http", message_max, take, refuse };
 
 /* Where bytes have gone that were at `from` and are at `to` now. */
-static struct slice moved(struct slice s, const char *from, const char *to)
+static struct slice moved(struct slice s, struct slice from, const char *to)
 {
-    return s.len == 0 ? s : (struct slice){ to + (s.base - from), s.len };
+    if (s.len == 0)
+        return (struct slice){ to, 0 };
+    if (s.base < from.base || s.base >= from.base + from.len)
+        return s; /* a path that the target did not spell out */
+    return (struct slice){ to + (s.base - from.base), s.len };
 }
 
 const struct request *http_defer(struct conn *c, const struct request *req)
 {
     struct request *copy = malloc(sizeof(*copy));
-    const char *from = turn.message;
+    struct slice from = { turn.message, *turn.left };
     const char *to = copy ? conn_defer(c, copy) : NULL;
 
     if (to == NULL) {

@@ -22,8 +22,8 @@ void http_reply_produced(struct conn *c, const struct request *req, struct slice
 
 /* Within on_message(): the answer comes later. Returns a copy of *req, which lives, with
  * all it points to, until it is answered by http_reply(), or until app.on_cancel() has
- * returned; conn_defer() in conn.h tells what may become of it. NULL: no memory is left;
- * answer at once. */
+ * returned; conn_defer() in conn.h tells what may become of it. *req itself is not to be
+ * used any more. NULL: no memory is left, and nothing has changed; answer at once. */
 const struct request *http_defer(struct conn *c, const struct request *req);
 
 #endif

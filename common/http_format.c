@@ -29,6 +29,7 @@ static const struct {
     STATUS(431, "Request Header Fields Too Large"),
     STATUS(501, "Not Implemented"),
     STATUS(503, "Service Unavailable"),
+    STATUS(504, "Gateway Timeout"),
     STATUS(505, "HTTP Version Not Supported"),
     STATUS(500, "Internal Server Error"), /* last: what an unknown status becomes */
 };

@@ -66,8 +66,18 @@ static size_t flush_scratch(struct conn *c)
     return sent;
 }
 
+/* The scratch is c's from now on. An answer that came later may come out of the middle of
+ * another connection's turn, whose replies leave first. */
+static inline void own_scratch(struct conn *c)
+{
+    if (turn.output_len > 0 && turn.replying != c)
+        flush_scratch(turn.replying);
+    turn.replying = c;
+}
+
 void out_put(struct conn *c, const char *bytes, size_t len)
 {
+    own_scratch(c);
     if (len <= SCRATCH - turn.output_len && c->out.kept.len == 0) {
         memcpy(turn.output + turn.output_len, bytes, len);
         turn.output_len += len;
@@ -81,6 +91,7 @@ char *out_room(struct conn *c, size_t size)
 {
     if (size > SCRATCH)
         return NULL;
+    own_scratch(c);
     if (size > SCRATCH - turn.output_len)
         flush_scratch(c);
     return turn.output + turn.output_len;
@@ -98,6 +109,7 @@ void out_put_produced(struct conn *c, uint64_t length, out_produce *produce)
 {
     if (length == 0)
         return;
+    own_scratch(c);
     if (c->out.kept.len == 0 && length <= SCRATCH - turn.output_len) {
         produce(0, turn.output + turn.output_len, (size_t)length);
         turn.output_len += (size_t)length;
@@ -147,9 +159,12 @@ static uint64_t send_produced(struct conn *c)
 
 uint64_t out_flush(struct conn *c)
 {
-    bool tried = turn.output_len > 0;
-    uint64_t sent = flush_scratch(c);
+    uint64_t sent;
+    bool tried;
 
+    own_scratch(c);
+    tried = turn.output_len > 0;
+    sent = flush_scratch(c);
     if (tried && serving.blocking && c->would_block) /* again, it would sleep as long */
         return sent;
     if (c->out.kept.len > 0 && !c->out.broken)

@@ -36,7 +36,7 @@ struct protocol {
     ssize_t (*take)(struct conn *c, char *bytes, size_t *len);
 
     /* The connection will end for this reason: put the reply that says so, if there is
-     * one. */
+     * one. REFUSE_UNANSWERED: c->deferral is there still. */
     void (*refuse)(struct conn *c, enum refusal why);
 };
 

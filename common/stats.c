@@ -26,7 +26,7 @@ static _Thread_local int own_slot;
 _Thread_local struct stats *stats = &private_cell;
 _Thread_local struct conn_stats *stats_own_conns;
 _Thread_local int stats_own_fds;
-struct conn_stats stats_nobody;
+_Thread_local struct conn_stats stats_nobody;
 struct board *board;
 
 /* The records of a cell's connections lie behind the head. The memory is sparse: an fd

@@ -113,7 +113,7 @@ int stats_slot(void); /* of this process */
 /* The record of connection `fd` of this thread's cell. */
 extern _Thread_local struct conn_stats *stats_own_conns; /* borrowed from the board */
 extern _Thread_local int stats_own_fds;                  /* so many */
-extern struct conn_stats stats_nobody;                   /* for descriptors beyond */
+extern _Thread_local struct conn_stats stats_nobody;     /* for descriptors beyond */
 
 static inline struct conn_stats *stats_conn(int fd)
 {

@@ -10,7 +10,7 @@ _Thread_local struct turn turn;
 struct serving serving;
 
 struct turn_kept {
-    struct conn *conn;
+    struct conn *replying, *conn;
     char *message;
     size_t *left;
     size_t input_len, output_len;
@@ -27,8 +27,8 @@ struct turn_kept *turn_put_aside(void)
     kept = malloc(sizeof(*kept) + turn.input_len + turn.output_len);
     if (kept == NULL)
         return NULL;
-    *kept = (struct turn_kept){ turn.conn, turn.message, turn.left, turn.input_len,
-                                turn.output_len };
+    *kept = (struct turn_kept){ turn.replying, turn.conn,      turn.message,
+                                turn.left,     turn.input_len, turn.output_len };
     memcpy(kept->bytes, turn.input, turn.input_len);
     memcpy(kept->bytes + turn.input_len, turn.output, turn.output_len);
     turn.conn = NULL;
@@ -40,6 +40,7 @@ void turn_take_up(struct turn_kept *kept)
 {
     if (kept == NULL)
         return;
+    turn.replying = kept->replying;
     turn.conn = kept->conn;
     turn.message = kept->message;
     turn.left = kept->left;

@@ -20,6 +20,7 @@ struct turn {
     int64_t first_deadline;       /* no list has an earlier one; it may be out of date */
     uint32_t last_id;             /* counts the connections of this thread */
     size_t input_len, output_len; /* bytes in use; 0 between two turns */
+    struct conn *replying;        /* borrowed: whose replies are in `output`, if any */
     struct conn *conn;            /* borrowed: whose message is with the application */
     char *message;                /* it, at the head of ... */
     size_t *left;                 /* ... so many bytes */

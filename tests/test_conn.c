@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -1220,6 +1221,56 @@ START_TEST(blocking_send_is_looked_at)
 }
 END_TEST
 
+/* Reads until the end of the stream, or an error. */
+static void *read_all(void *most)
+{
+    ssize_t n = 1;
+
+    while (n > 0 && received_len < *(size_t *)most) {
+        n = recv(peer, received + received_len, *(size_t *)most - received_len, 0);
+        received_len += n > 0 ? (size_t)n : 0;
+    }
+    ended = n == 0;
+    return NULL;
+}
+
+/* A send(2) that was looked at in vain says nothing about the next one: who begins to
+ * read only then gets all there is. */
+START_TEST(reader_comes_after_the_first_look)
+{
+    enum { COPIES = 100, COPY = 200000, PRODUCED = 50000000 }; /* more than TCP takes */
+    static size_t most = PRODUCED + (1 << 20);
+    pthread_t reader;
+
+    free(received);
+    received = malloc(most);
+    ck_assert_ptr_nonnull(received);
+    opt.request_timeout_ms = 2000;
+    conn_setup(&opt, true);
+    c = conn_open(tcp_pair(&peer));
+    for (int i = 0; _i == 0 && i < COPIES; i++)
+        say(GET("/copy?n=200000"));
+    say(_i == 0 ? "GET /?x HTTP/1.0\r\n\r\n" : "GET /bytes?n=50000000 HTTP/1.0\r\n\r\n");
+    while (c->want != WANT_WRITE || !c->would_block)
+        step();
+    ck_assert(out_pending(&c->out));
+    ck_assert_int_eq(pthread_create(&reader, NULL, read_all, &most), 0);
+    while (c->want != WANT_CLOSE && !c->lingering)
+        step();
+    shutdown(c->fd, SHUT_WR); /* lingering, it was already */
+    ck_assert_int_eq(pthread_join(reader, NULL), 0);
+    for (int i = 0; _i == 0 && i < COPIES; i++)
+        expect_letters(COPY);
+    if (_i == 0)
+        expect_reply(200, "x");
+    else
+        expect_letters(PRODUCED);
+    expect_nothing_more();
+    ck_assert(ended);
+    ck_assert_uint_eq(stats_get(&stats->timeouts), 0);
+}
+END_TEST
+
 /* ---- Stopping ---- */
 
 START_TEST(stopping_closes_the_idle)
@@ -1375,6 +1426,7 @@ int main(void)
         { "deadlines", lingering_waits_for_a_reader, 1 },
         { "deadlines", blocking_socket_expires, 6 },
         { "deadlines", blocking_send_is_looked_at, 2 },
+        { "deadlines", reader_comes_after_the_first_look, 2 },
         { "stopping", stopping_closes_the_idle, 1 },
         { "stopping", stopping_answers_first, 1 },
         { "stopping", stopping_finds_the_request_that_is_there, 1 },

@@ -1211,6 +1211,7 @@ START_TEST(reasons)
         { 431, "Request Header Fields Too Large" },
         { 501, "Not Implemented" },
         { 503, "Service Unavailable" },
+        { 504, "Gateway Timeout" },
         { 505, "HTTP Version Not Supported" },
     };
 
