@@ -93,13 +93,6 @@ static size_t input_limit(void)
     return serving.protocol->message_max(serving.opt) + 2 * (size_t)SCRATCH;
 }
 
-bool conn_is_last(const struct conn *c)
-{
-    bool behind = c->held > 0 ? c->in.len > c->held : c->behind;
-
-    return stopping && !behind;
-}
-
 /* The reply that says so is put. */
 static void refused(struct conn *c)
 {
@@ -123,7 +116,8 @@ static size_t receive(struct conn *c, char *bytes, size_t room)
 {
     ssize_t n;
 
-    deadline_bound(c);
+    if (serving.blocking)
+        deadline_bound(c);
     n = recv(c->fd, bytes, room, 0);
     turn.now = clock_ms(); /* the call may have slept */
     if (n > 0) {
@@ -346,7 +340,7 @@ void conn_fill(struct conn *c)
         receive(c, turn.input, SCRATCH);
     else
         fill(c);
-    if (c->want != WANT_CLOSE && c->want != WANT_WRITE && deadline_over(c))
+    if (c->want != WANT_CLOSE && c->want != WANT_WRITE && turn.now >= c->deadline)
         expire(c);
 }
 
@@ -354,7 +348,7 @@ void conn_drain(struct conn *c)
 {
     turn.now = clock_ms();
     go_on(c, c->in.base, c->in.len, c->stalled, out_flush(c));
-    if (c->want == WANT_WRITE && deadline_over(c))
+    if (c->want == WANT_WRITE && turn.now >= c->deadline)
         expire(c);
 }
 

@@ -19,6 +19,7 @@
 #include "options.h"
 #include "out.h"
 #include "protocol.h"
+#include "stop.h"
 
 enum conn_want {
     WANT_READ,
@@ -114,6 +115,9 @@ char *conn_defer(struct conn *c, void *deferral);
 void conn_answered(struct conn *c);
 
 /* Will the connection be closed behind this answer, because the process stops? */
-bool conn_is_last(const struct conn *c);
+static inline bool conn_is_last(const struct conn *c)
+{
+    return stopping && !(c->held > 0 ? c->in.len > c->held : c->behind);
+}
 
 #endif

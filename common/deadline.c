@@ -87,13 +87,8 @@ void deadline_start(struct conn *c, enum clock clock)
 
 void deadline_bound(struct conn *c)
 {
-    if (serving.blocking && (c->clock == CLOCK_MESSAGE || c->interrupted))
+    if (c->clock == CLOCK_MESSAGE || c->interrupted)
         set_timeout(c->fd, SO_RCVTIMEO, c->deadline - clock_ms());
-}
-
-bool deadline_over(const struct conn *c)
-{
-    return turn.now >= c->deadline;
 }
 
 int deadline_next_ms(void)
@@ -116,7 +111,7 @@ struct conn *deadline_passed(void)
     if (turn.now < turn.first_deadline)
         return NULL;
     for (int clock = 0; clock < CLOCKS; clock++)
-        if (turn.lists[clock].first && deadline_over(turn.lists[clock].first))
+        if (turn.lists[clock].first && turn.now >= turn.lists[clock].first->deadline)
             return turn.lists[clock].first;
     return NULL;
 }

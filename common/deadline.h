@@ -35,12 +35,9 @@ void deadline_end(struct conn *c);
 /* Start a clock, instead of the one that runs, from turn.now on. */
 void deadline_start(struct conn *c, enum clock clock);
 
-/* Before a recv(2) that may sleep: let it sleep until the deadline at most. Most often
+/* Before a recv(2) that will sleep: let it sleep until the deadline at most. Most often
  * the socket's own time-out sees to that, SO_RCVTIMEO in socket(7). */
 void deadline_bound(struct conn *c);
-
-/* Is its time up? As of turn.now. */
-bool deadline_over(const struct conn *c);
 
 /* Milliseconds from turn.now until the first deadline of this thread, at least 0; -1:
  * there is none. */

@@ -52,7 +52,8 @@ static size_t send_or_keep(struct conn *c, const char *bytes, size_t len)
 
     if (c->out.kept.len == 0 && !c->out.broken)
         sent = send_some(c, bytes, len);
-    keep(c, bytes + sent, len - sent);
+    if (sent < len)
+        keep(c, bytes + sent, len - sent);
     return sent;
 }
 

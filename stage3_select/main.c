@@ -54,13 +54,13 @@ static void accept_clients(void)
 static void event_loop(void)
 {
     while (!stopping || conn_count > 0) {
-        int timeout_ms = net_paused() ? NET_PAUSE_MS : conn_timeout_ms();
+        bool paused = net_paused();
+        int timeout_ms = paused ? NET_PAUSE_MS : conn_timeout_ms();
         bool knock = false;
         struct conn *c;
         int n;
 
-        clients.accepting =
-            !stopping && !net_paused() && conn_count < opt.max_connections;
+        clients.accepting = !stopping && !paused && conn_count < opt.max_connections;
         if (opt.multiplexer == MULTIPLEXER_SELECT)
             n = wait_select(&clients, timeout_ms);
         else

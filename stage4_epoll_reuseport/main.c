@@ -103,9 +103,10 @@ static void event_loop(void)
     struct epoll_event ready[MAX_EVENTS];
 
     while (!stopping || conn_count > 0 || watching) {
-        int timeout_ms = net_paused() ? NET_PAUSE_MS : conn_timeout_ms();
-        bool knock = watch_listener(!stopping && !net_paused() &&
-                                    conn_count < opt.max_connections);
+        bool paused = net_paused();
+        int timeout_ms = paused ? NET_PAUSE_MS : conn_timeout_ms();
+        bool knock =
+            watch_listener(!stopping && !paused && conn_count < opt.max_connections);
         struct conn *c;
         int n;
 
