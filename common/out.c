@@ -38,7 +38,7 @@ static size_t send_some(struct conn *c, const char *bytes, size_t len)
  * then. */
 static void keep(struct conn *c, const char *bytes, size_t len)
 {
-    size_t limit = serving.opt->max_body + 2 * (size_t)SCRATCH;
+    size_t limit = serving.protocol->message_max(serving.opt) + 2 * (size_t)SCRATCH;
 
     if (!c->out.broken && !buf_append(&c->out.kept, bytes, len, limit)) {
         log_line(LOG_WARNING, "no memory for a reply; closing the connection");

@@ -27,7 +27,8 @@ struct out {
 };
 
 /* Send these bytes, behind those that are on their way. They are copied or sent before
- * this returns. */
+ * this returns. What the socket does not take is kept up to the longest message and twice
+ * SCRATCH; a reply beyond that breaks the connection, and must be produced instead. */
 void out_put(struct conn *c, const char *bytes, size_t len);
 
 /* The same in two steps: room for `size` bytes, to be filled in; then how many there are.

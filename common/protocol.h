@@ -32,6 +32,7 @@ struct protocol {
      *          < 0: it is none. The reply that says so is put; the connection ends, and
      *               nothing behind this point is taken for a message.
      * c->behind is set when bytes are behind a complete one.
+     * An answer ends with conn_answered(); c->closing, set before, makes it the last.
      * Progress within a message is kept in c->state, all zero before its first byte. */
     ssize_t (*take)(struct conn *c, char *bytes, size_t *len);
 

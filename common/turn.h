@@ -41,7 +41,8 @@ extern struct serving serving;
 
 /* For a stage that runs another connection in the middle of a call, because the first
  * has to wait there: keep what the turn holds of it, and put it back before it goes on.
- * Owned by the caller between the two; NULL: nothing was held, or (errno is ENOMEM) there
+ * That connection stands in its list of deadlines still: conn_expired() may name it, and
+ * the stage must not serve it then. Owned by the caller between the two; NULL: nothing was held, or (errno is ENOMEM) there
  * is no memory and nothing has changed. */
 struct turn_kept *turn_put_aside(void);
 void turn_take_up(struct turn_kept *kept);
