@@ -348,9 +348,13 @@ static void recycle(pid_t (*spawn)(int slot))
 static void begin_reload(void)
 {
     struct reload_run *run;
+    sigset_t pending;
 
     if (!reload.wanted || reload.checker || reload.rolling)
         return;
+    sigpending(&pending);
+    if (sigismember(&pending, SIGUSR1) || sigismember(&pending, SIGHUP))
+        return; /* who asked shares this run; the loop takes the signal without a sleep */
     reload.graceful = reload.wanted_graceful;
     reload.wanted = reload.wanted_graceful = false;
     daemon_notify("RELOADING=1");
