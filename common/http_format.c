@@ -28,7 +28,9 @@ static const struct {
     STATUS(421, "Misdirected Request"),
     STATUS(431, "Request Header Fields Too Large"),
     STATUS(501, "Not Implemented"),
+    STATUS(502, "Bad Gateway"),
     STATUS(503, "Service Unavailable"),
+    STATUS(504, "Gateway Timeout"),
     STATUS(505, "HTTP Version Not Supported"),
     STATUS(500, "Internal Server Error"), /* last: what an unknown status becomes */
 };
@@ -52,7 +54,8 @@ struct slice http_reason(int status)
 }
 
 /* The beginning of nearly all responses, formatted once a second. */
-static _Thread_local char ok_and_date[] = "HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
+static _Thread_local char ok_and_date[] =
+    "HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
 enum { DATE_AT = 17, DATE_LEN = sizeof(ok_and_date) - 1 - DATE_AT };
 
 void http_date_update(void)
@@ -67,6 +70,11 @@ void http_date_update(void)
     gmtime_r(&now, &tm);
     strftime(ok_and_date + DATE_AT, DATE_LEN + 1, "Date: %a, %d %b %Y %H:%M:%S GMT\r\n",
              &tm);
+}
+
+struct slice http_date_line(void)
+{
+    return (struct slice){ ok_and_date + DATE_AT, DATE_LEN };
 }
 
 static char *put(char *out, const char *bytes, size_t len)

@@ -6,16 +6,17 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "clock.h"
 #include "conn.h"
 #include "log.h"
 #include "stats.h"
 #include "turn.h"
 
-enum { SEND_ROUNDS = 16 }; /* pieces of a produced body before others get their turn */
+enum { SEND_ROUNDS = 16 }; /* pieces of a body before others get their turn */
 
 bool out_pending(const struct conn *c)
 {
-    return c->out.kept.len > 0 || c->out.produce != NULL;
+    return c->out.kept.len > 0 || c->out.produce || c->out.source;
 }
 
 /* [out.send] */
@@ -150,6 +151,58 @@ static uint64_t send_produced(struct conn *c)
     return out->produced - before;
 }
 
+static void end_source(struct out *out)
+{
+    struct out_source *source = out->source;
+
+    out->source = NULL;
+    if (source)
+        source->end(source);
+}
+
+/* Returns how many bytes stand in room now; 0: and the source has ended. */
+static size_t pull(struct out *out, char *room, size_t size)
+{
+    ssize_t n = out->source->pull(out->source, room, size);
+
+    if (n > 0)
+        return (size_t)n;
+    out->cut |= n < 0;
+    end_source(out);
+    return 0;
+}
+
+/* What is there already goes with the head, in one send. */
+void out_put_pulled(struct conn *c, struct out_source *source)
+{
+    struct out *out = &c->out;
+
+    out->source = source;
+    while (out->source && out->kept.len == 0 && SCRATCH - turn.output_len >= OUT_PIECE &&
+           source->ready(source))
+        turn.output_len +=
+            pull(out, turn.output + turn.output_len, SCRATCH - turn.output_len);
+}
+
+/* By turns, pull a piece and send it, until the body ends, the socket is full, or it is
+ * others' turn. */
+static uint64_t send_pulled(struct conn *c)
+{
+    struct out *out = &c->out;
+    uint64_t sent = 0;
+
+    for (int round = 0; out->source && round < SEND_ROUNDS; round++) {
+        size_t len = pull(out, turn.output, SCRATCH);
+
+        if (len > 0)
+            sent += send_or_keep(c, turn.output, len);
+        if (out->kept.len > 0 || out->broken)
+            break;
+    }
+    turn.now = clock_ms(); /* the source may have slept */
+    return sent;
+}
+
 uint64_t out_flush(struct conn *c)
 {
     bool tried = turn.output_len > 0;
@@ -161,6 +214,8 @@ uint64_t out_flush(struct conn *c)
         sent += send_kept(c);
     if (c->out.kept.len == 0 && c->out.produce && !c->out.broken)
         sent += send_produced(c);
+    if (c->out.kept.len == 0 && c->out.source && !c->out.broken)
+        sent += send_pulled(c);
     return sent;
 }
 
@@ -168,4 +223,5 @@ void out_free(struct conn *c)
 {
     buf_free(&c->out.kept);
     c->out.produce = NULL;
+    end_source(&c->out);
 }
