@@ -110,7 +110,7 @@ static void refused(struct conn *c)
  * kept. */
 static bool backed_up(const struct conn *c)
 {
-    return out_pending(c) || c->deferred || c->closing || c->out.broken || c->out.cut;
+    return out_pending(c) || c->deferred || c->closing || c->out.broken;
 }
 
 /* [conn.receive] */
@@ -203,7 +203,7 @@ static bool take(struct conn *c, char *bytes, size_t len)
  * 9.6. */
 static void finish(struct conn *c)
 {
-    if (!c->unread || c->out.cut || shutdown(c->fd, SHUT_WR) == -1) {
+    if (!c->unread || c->cut || shutdown(c->fd, SHUT_WR) == -1) {
         c->want = WANT_CLOSE;
         return;
     }
@@ -222,7 +222,6 @@ static void next(struct conn *c, uint64_t sent, bool answered)
         c->want = WANT_CLOSE;
         return;
     }
-    c->closing |= c->out.cut;
     /* What is long is still on its way when the peer's next message comes. */
     c->unread |= c->closing && (out_pending(c) || sent > FIRST_FLIGHT);
     if (out_pending(c)) {

@@ -34,6 +34,7 @@ struct conn {
     bool stalled;      /* `in` holds messages that were not looked at: output backed up */
     bool behind;       /* bytes were read behind the message that is being answered */
     bool closing;      /* close once the output is sent */
+    bool cut;          /* closing, behind an answer that broke off */
     bool unread;       /* closing, although the peer may still be sending or reading */
     bool lingering;    /* output sent, write side shut; reading until the peer closes */
     bool interrupted;  /* the socket's own time-out has not ended a call in time */

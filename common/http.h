@@ -55,12 +55,11 @@ struct request {
     bool keep_alive; /* RFC 9112 section 9.3 */
     struct slice
         path; /* as sent, percent-escapes and all; absolute-form's authority is cut */
-    struct slice query;     /* behind the '?', without it; empty if there is none */
-    struct slice type;      /* Content-Type; empty if there is none */
-    struct slice body;      /* chunked coding removed */
-    struct slice target;    /* path, and query with its '?', as sent */
-    struct slice authority; /* of an absolute-form: it wins over Host; else empty */
-    struct slice fields;    /* field lines, each with its CRLF; they are well formed */
+    struct slice query; /* behind the '?', without it; empty if there is none */
+    struct slice type;  /* Content-Type; empty if there is none */
+    struct slice body;  /* chunked coding removed */
+    struct slice head;  /* empty lines, if there were any, request line and field lines,
+                         * as they came, each with its CRLF; they are well formed */
 };
 
 /* [http.parser] */
@@ -72,20 +71,18 @@ struct http_parser {
     uint8_t fields; /* seen so far, trailers too */
     uint16_t flags;
     uint16_t type_len;
-    uint16_t extensions;    /* bytes of chunk extensions so far */
-    uint16_t authority_len; /* of an absolute-form, in front of the path */
-    uint32_t trailers;      /* bytes of trailers so far */
-    uint32_t at;            /* bytes of the input parsed so far */
-    uint32_t head_len;      /* bytes of head, once it is complete */
-    uint32_t path;          /* offsets into the input */
+    uint16_t extensions; /* bytes of chunk extensions so far */
+    uint32_t trailers;   /* bytes of trailers so far */
+    uint32_t at;         /* bytes of the input parsed so far */
+    uint32_t head_len;   /* bytes of head, once it is complete */
+    uint32_t path;       /* offsets into the input */
     uint32_t query;
     uint32_t type;
     uint16_t path_len;
     uint16_t query_len;
-    uint32_t body_len;  /* bytes of body collected so far (chunked) */
-    uint32_t fields_at; /* offset of the first field line */
-    uint64_t missing;   /* bytes of body or chunk still to come */
-    const char *why;    /* why the request was refused: a static string, or NULL */
+    uint32_t body_len; /* bytes of body collected so far (chunked) */
+    uint64_t missing;  /* bytes of body or chunk still to come */
+    const char *why;   /* why the request was refused: a static string, or NULL */
 };
 
 /* Parse bytes[0 .. *len). Call again with the same bytes and more behind them when 0 came

@@ -194,8 +194,6 @@ const struct request *http_defer(struct conn *c, const struct request *req)
     copy->query = moved(req->query, from, to);
     copy->type = moved(req->type, from, to);
     copy->body = moved(req->body, from, to);
-    copy->target = moved(req->target, from, to);
-    copy->authority = moved(req->authority, from, to);
-    copy->fields = moved(req->fields, from, to);
+    copy->head = moved(req->head, from, to);
     return copy;
 }

@@ -76,7 +76,6 @@ int http_absolute_form(struct http_parser *p, const char **c, const char *end)
         *c = s;
         if (!http_authority_valid(authority))
             return http_refuse(p, 400, "invalid authority in the target");
-        p->authority_len = (uint16_t)authority.len;
         return i == 0 ? NEXT : http_refuse(p, 421, "https is asked for without TLS");
     }
     return http_refuse(p, 400, "target is neither a path nor an http URI");

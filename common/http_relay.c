@@ -52,15 +52,43 @@ static struct slice field(struct slice fields, const char *wanted)
     return (struct slice){ "", 0 };
 }
 
+/* A request's head again, in the parts that a gateway hands on. */
+struct head {
+    struct slice target;    /* as an origin-form, but its path may be missing */
+    struct slice authority; /* of an absolute-form; empty if it was none */
+    struct slice fields;
+};
+
+/* It is well formed, since it has been parsed. */
+static struct head split(struct slice raw)
+{
+    const char *line = raw.base + strspn(raw.base, "\r\n");
+    const char *end = raw.base + raw.len;
+    const char *fields = (const char *)memchr(line, '\n', (size_t)(end - line)) + 1;
+    const char *target = (const char *)memchr(line, ' ', (size_t)(fields - line)) + 1;
+    const char *space = memchr(target, ' ', (size_t)(fields - target));
+    const char *host = target;
+
+    if (*target != '/' && *target != '*') {
+        host = (const char *)memchr(target, ':', (size_t)(space - target)) + 3;
+        target = host;
+        while (*target != '/' && *target != '?' && target < space)
+            target++;
+    }
+    return (struct head){ { target, (size_t)(space - target) },
+                          { host, (size_t)(target - host) },
+                          { fields, (size_t)(end - fields) } };
+}
+
 /* The host that the client asked for: the upstream serves it in our place, and the links
  * it makes go through the client's hands. In an absolute-form stands what wins, RFC 9112
  * section 3.2.2. It is looked up by itself, so that no "Connection: host" can drop it. */
-static struct slice host_of(const struct request *req, struct slice authority)
+static struct slice host_of(const struct head *head, struct slice upstream)
 {
     struct slice host =
-        req->authority.len > 0 ? req->authority : field(req->fields, "host");
+        head->authority.len > 0 ? head->authority : field(head->fields, "host");
 
-    return host.len > 0 ? host : authority; /* HTTP/1.0 need not name one */
+    return host.len > 0 ? host : upstream; /* HTTP/1.0 need not name one */
 }
 
 /* Of a request: those that are written anew, and an expectation that was met here,
@@ -72,26 +100,26 @@ static bool request_replaces(struct slice name)
 }
 
 size_t http_relay_request_room(const struct request *req, struct slice self,
-                               struct slice authority)
+                               struct slice upstream)
 {
-    return ROOM + req->target.len + req->authority.len + req->fields.len +
-           2 * (size_t)HTTP_MAX_FIELDS + self.len + authority.len;
+    return ROOM + req->head.len + HTTP_MAX_FIELDS + self.len + upstream.len;
 }
 
 size_t http_relay_request(char *out, const struct request *req, struct slice self,
-                          struct slice authority)
+                          struct slice upstream)
 {
     const char *method = http_method_name(req->method);
+    struct head head = split(req->head);
     struct slice name, value;
     size_t at = 0;
     char *o = put(out, (struct slice){ method, strlen(method) });
 
     *o++ = ' ';
-    if (req->target.len == 0 || *req->target.base == '?')
+    if (head.target.len == 0 || *head.target.base == '?')
         *o++ = '/'; /* an absolute-form may leave it out, an origin-form may not */
-    o = put(put(o, req->target), SLICE(" HTTP/1.1\r\n"));
-    o = put_field(o, SLICE("Host"), host_of(req, authority));
-    while (http_next_end_to_end(req->fields, &at, &name, &value))
+    o = put(put(o, head.target), SLICE(" HTTP/1.1\r\n"));
+    o = put_field(o, SLICE("Host"), host_of(&head, upstream));
+    while (http_next_end_to_end(head.fields, &at, &name, &value))
         if (!request_replaces(name))
             o = put_field(o, name, value);
     if (req->body.len > 0 || req->method & (HTTP_POST | HTTP_PUT | HTTP_PATCH))
@@ -109,8 +137,7 @@ enum relay_framing http_relay_framing(const struct http_response *res, int minor
 
 size_t http_relay_response_room(const struct http_response *res, struct slice self)
 {
-    return ROOM + res->reason.len + res->fields.len + 2 * (size_t)HTTP_MAX_FIELDS +
-           self.len;
+    return ROOM + res->reason.len + res->fields.len + HTTP_MAX_FIELDS + self.len;
 }
 
 static char *put_connection(char *out, int minor, bool keep_alive)

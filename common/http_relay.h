@@ -8,11 +8,12 @@
 
 /* Up: method, target and end-to-end fields of `req` into out, which has room for
  * http_relay_request_room() bytes. Returns the head's length.
- * self: the name of this server, for Via. authority: of the server that is asked. */
+ * self: the name of this server, for Via. upstream: ADDRESS:PORT of
+ * the server that is asked. */
 size_t http_relay_request(char *out, const struct request *req, struct slice self,
-                          struct slice authority);
+                          struct slice upstream);
 size_t http_relay_request_room(const struct request *req, struct slice self,
-                               struct slice authority);
+                               struct slice upstream);
 
 /* How the body goes on to the client. */
 enum relay_framing {

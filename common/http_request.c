@@ -165,7 +165,7 @@ static int parse_request_line(struct http_parser *p, const char *bytes, size_t l
     if (step == MORE && too_long)
         return http_refuse(p, 414, "request line is too long");
     if (step == NEXT) {
-        p->at = p->fields_at = (uint32_t)(c + 2 - bytes);
+        p->at = (uint32_t)(c + 2 - bytes);
         p->state = FIELDS;
     }
     return step;
@@ -286,11 +286,7 @@ static ssize_t finish(struct http_parser *p, const char *bytes, struct request *
     req->query = (struct slice){ bytes + p->query, p->query_len };
     req->type = (struct slice){ bytes + p->type, p->type_len };
     req->body = (struct slice){ bytes + p->head_len, p->body_len };
-    req->target = (struct slice){ bytes + p->path,
-                                  (size_t)p->path_len + p->query_len + (p->query > 0) };
-    req->authority =
-        (struct slice){ bytes + p->path - p->authority_len, p->authority_len };
-    req->fields = (struct slice){ bytes + p->fields_at, p->head_len - 2 - p->fields_at };
+    req->head = (struct slice){ bytes, p->head_len - strlen("\r\n") };
     *p = (struct http_parser){ 0 };
     return used;
 }

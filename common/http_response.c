@@ -227,8 +227,14 @@ static bool named_by_connection(struct slice fields, struct slice word)
 static bool hop_by_hop(struct slice fields, struct slice name)
 {
     static const struct slice always[] = {
-        { "Connection", 10 }, { "Keep-Alive", 10 },        { "Proxy-Connection", 16 },
-        { "TE", 2 },          { "Transfer-Encoding", 17 }, { "Upgrade", 7 },
+        { "Connection", 10 },
+        { "Keep-Alive", 10 },
+        { "Proxy-Authenticate", 18 },
+        { "Proxy-Authorization", 19 },
+        { "Proxy-Connection", 16 },
+        { "TE", 2 },
+        { "Transfer-Encoding", 17 },
+        { "Upgrade", 7 },
         { "Trailer", 7 },
     };
 

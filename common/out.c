@@ -16,7 +16,7 @@ enum { SEND_ROUNDS = 16 }; /* pieces of a body before others get their turn */
 
 bool out_pending(const struct conn *c)
 {
-    return c->out.kept.len > 0 || c->out.produce || c->out.source;
+    return c->out.kept.len > 0 || c->out.body != OUT_NONE;
 }
 
 /* [out.send] */
@@ -109,6 +109,7 @@ void out_put_produced(struct conn *c, uint64_t length, out_produce *produce)
         turn.output_len += (size_t)length;
         return;
     }
+    c->out.body = OUT_PRODUCED;
     c->out.produce = produce;
     c->out.produced = 0;
     c->out.length = length;
@@ -135,7 +136,7 @@ static uint64_t send_produced(struct conn *c)
     struct out *out = &c->out;
     uint64_t before = out->produced;
 
-    for (int round = 0; out->produce && round < SEND_ROUNDS; round++) {
+    for (int round = 0; out->body && round < SEND_ROUNDS; round++) {
         uint64_t left = out->length - out->produced;
         size_t len = left < SCRATCH ? (size_t)left : SCRATCH;
         size_t sent;
@@ -144,31 +145,33 @@ static uint64_t send_produced(struct conn *c)
         sent = send_some(c, turn.output, len);
         out->produced += sent;
         if (out->produced == out->length)
-            out->produce = NULL;
+            out->body = OUT_NONE;
         if (sent < len)
             break;
     }
     return out->produced - before;
 }
 
-static void end_source(struct out *out)
+static void end_body(struct out *out)
 {
-    struct out_source *source = out->source;
+    enum out_body body = out->body;
 
-    out->source = NULL;
-    if (source)
-        source->end(source);
+    out->body = OUT_NONE;
+    if (body == OUT_PULLED)
+        out->source->end(out->source);
 }
 
 /* Returns how many bytes stand in room now; 0: and the source has ended. */
-static size_t pull(struct out *out, char *room, size_t size)
+static size_t pull(struct conn *c, char *room, size_t size)
 {
-    ssize_t n = out->source->pull(out->source, room, size);
+    struct out_source *source = c->out.source;
+    ssize_t n = source->pull(source, room, size);
 
     if (n > 0)
         return (size_t)n;
-    out->cut |= n < 0;
-    end_source(out);
+    if (n < 0)
+        c->closing = c->cut = true;
+    end_body(&c->out);
     return 0;
 }
 
@@ -177,11 +180,12 @@ void out_put_pulled(struct conn *c, struct out_source *source)
 {
     struct out *out = &c->out;
 
+    out->body = OUT_PULLED;
     out->source = source;
-    while (out->source && out->kept.len == 0 && SCRATCH - turn.output_len >= OUT_PIECE &&
+    while (out->body && out->kept.len == 0 && SCRATCH - turn.output_len >= OUT_PIECE &&
            source->ready(source))
         turn.output_len +=
-            pull(out, turn.output + turn.output_len, SCRATCH - turn.output_len);
+            pull(c, turn.output + turn.output_len, SCRATCH - turn.output_len);
 }
 
 /* By turns, pull a piece and send it, until the body ends, the socket is full, or it is
@@ -191,8 +195,8 @@ static uint64_t send_pulled(struct conn *c)
     struct out *out = &c->out;
     uint64_t sent = 0;
 
-    for (int round = 0; out->source && round < SEND_ROUNDS; round++) {
-        size_t len = pull(out, turn.output, SCRATCH);
+    for (int round = 0; out->body && round < SEND_ROUNDS; round++) {
+        size_t len = pull(c, turn.output, SCRATCH);
 
         if (len > 0)
             sent += send_or_keep(c, turn.output, len);
@@ -212,9 +216,9 @@ uint64_t out_flush(struct conn *c)
         return sent;
     if (c->out.kept.len > 0 && !c->out.broken)
         sent += send_kept(c);
-    if (c->out.kept.len == 0 && c->out.produce && !c->out.broken)
+    if (c->out.kept.len == 0 && c->out.body == OUT_PRODUCED && !c->out.broken)
         sent += send_produced(c);
-    if (c->out.kept.len == 0 && c->out.source && !c->out.broken)
+    if (c->out.kept.len == 0 && c->out.body == OUT_PULLED && !c->out.broken)
         sent += send_pulled(c);
     return sent;
 }
@@ -222,6 +226,5 @@ uint64_t out_flush(struct conn *c)
 void out_free(struct conn *c)
 {
     buf_free(&c->out.kept);
-    c->out.produce = NULL;
-    end_source(&c->out);
+    end_body(&c->out);
 }

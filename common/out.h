@@ -33,14 +33,18 @@ struct out_source {
 };
 enum { OUT_PIECE = 4096 };
 
+enum out_body { OUT_NONE, OUT_PRODUCED, OUT_PULLED };
+
 /* All zero: nothing is on its way. */
 struct out {
     struct buf kept;    /* bytes that send(2) did not take at once */
     uint32_t kept_sent; /* how many of them it took since */
     bool broken;        /* send(2) failed, or no memory is left: nothing more goes out */
-    bool cut;           /* a pulled body broke off: nothing may go out behind it */
-    struct out_source *source; /* owned; NULL: no body is being pulled */
-    out_produce *produce;      /* borrowed; NULL: no body is being produced */
+    uint8_t body;       /* enum out_body: what follows behind them */
+    union {
+        out_produce *produce;      /* borrowed */
+        struct out_source *source; /* owned */
+    };
     uint64_t produced, length; /* bytes of the produced body sent so far, and in all */
 };
 
@@ -56,7 +60,8 @@ void out_add(struct conn *c, size_t len);
 /* Behind what was put: `length` bytes that `produce` makes piece by piece. */
 void out_put_produced(struct conn *c, uint64_t length, out_produce *produce);
 
-/* Behind what was put: what `source`, which is taken over, gives until it ends. */
+/* Behind what was put: what `source`, which is taken over, gives until it ends. If it
+ * breaks off, the connection is `closing`, and `cut`. */
 void out_put_pulled(struct conn *c, struct out_source *source);
 
 /* Send what is ready. Returns how many bytes left. After: out_pending(), c->out.broken.
