@@ -160,6 +160,13 @@ static bool make_room(struct client *cl)
     return true;
 }
 
+/* Thousands may wait, and hold nothing. */
+static void drop_buffer(struct client *cl)
+{
+    free(cl->buf);
+    cl->buf = NULL;
+}
+
 static void received(struct client *cl, size_t n)
 {
     cl->heard = true;
@@ -189,6 +196,8 @@ static void receive(struct client *cl)
                            : "the connection closed without a response");
     else if (errno != EAGAIN && errno != EINTR)
         died(cl, strerror(errno));
+    else if (cl->end == 0)
+        drop_buffer(cl);
 }
 
 /* --- steps -------------------------------------------------------------------------- */
@@ -218,18 +227,22 @@ void client_begin(struct client *cl, struct client_pool *pool, enum http_method 
 }
 
 /* Of a piece that was not pulled the bytes stay where they are: nothing is read. */
-static bool wants_bytes(const struct client *cl)
+static bool reads(const struct client *cl)
 {
-    return cl->want == CLIENT_READ || cl->want == CLIENT_WRITE;
+    return (cl->want == CLIENT_READ || cl->want == CLIENT_WRITE) && cl->piece.len == 0;
 }
 
 void client_step(struct client *cl)
 {
+    bool sending = cl->want != CLIENT_READ;
+
     if (cl->want == CLIENT_CONNECT)
         await_connection(cl);
     if (cl->want == CLIENT_WRITE)
         send_request(cl);
-    if (wants_bytes(cl) && cl->piece.len == 0)
+    if (sending && cl->want == CLIENT_READ && !cl->unsendable)
+        return; /* the last of it has just left: nothing will be there yet */
+    if (reads(cl))
         receive(cl);
     if (waiting(cl) && clock_ms() >= cl->deadline)
         fail(cl, 504,
@@ -241,7 +254,7 @@ short client_events(const struct client *cl)
 {
     short events = cl->want == CLIENT_CONNECT || cl->want == CLIENT_WRITE ? POLLOUT : 0;
 
-    if (wants_bytes(cl) && cl->piece.len == 0)
+    if (reads(cl))
         events |= POLLIN;
     return events;
 }
@@ -326,7 +339,7 @@ void client_end(struct client *cl)
     else if (cl->fd != -1)
         client_pool_close(cl->pool, cl->fd);
     cl->fd = -1;
-    free(cl->buf);
+    drop_buffer(cl);
     free(cl->kept);
-    cl->buf = cl->kept = NULL;
+    cl->kept = NULL;
 }

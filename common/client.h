@@ -55,7 +55,7 @@ struct client {
     bool unsendable; /* the server takes no more of the request */
     int interims;    /* 1xx so far */
     struct http_parser parser;
-    char *buf;         /* owned: CLIENT_BUFFER bytes, from the first that come; or NULL */
+    char *buf;         /* owned: CLIENT_BUFFER bytes, while any are here; or NULL */
     size_t start, end; /* of those in buf that were not looked at */
     struct slice piece; /* of the body, decoded, in buf, not pulled yet */
 };
