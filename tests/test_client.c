@@ -576,6 +576,24 @@ START_TEST(pool_is_bounded)
 }
 END_TEST
 
+START_TEST(endpoints)
+{
+    union net_address a;
+
+    ck_assert_uint_eq(net_endpoint("10.0.0.1:65535", &a), sizeof(a.v4));
+    ck_assert_int_eq(a.v4.sin_family, AF_INET);
+    ck_assert_uint_eq(ntohl(a.v4.sin_addr.s_addr), 0x0a000001);
+    ck_assert_uint_eq(ntohs(a.v4.sin_port), 65535);
+    ck_assert_uint_eq(net_endpoint("[::1]:9", &a), sizeof(a.v6));
+    ck_assert_int_eq(a.v6.sin6_family, AF_INET6);
+    ck_assert_int_eq(memcmp(&a.v6.sin6_addr, &in6addr_loopback, 16), 0);
+    ck_assert_uint_eq(ntohs(a.v6.sin6_port), 9);
+    ck_assert_uint_eq(net_endpoint("[::1]", &a), 0);
+    ck_assert_uint_eq(net_endpoint("[]:1", &a), 0);
+    ck_assert_uint_eq(net_endpoint("", &a), 0);
+}
+END_TEST
+
 /* Whose socket it is: nobody's but ours, and it never sleeps. */
 START_TEST(socket_flags)
 {
@@ -802,6 +820,7 @@ int main(void)
     tcase_add_test(t, used_again);
     tcase_add_loop_test(t, idle_connection_is_looked_at, SPEAKS, RESETS + 1);
     tcase_add_test(t, pool_is_bounded);
+    tcase_add_test(t, endpoints);
     tcase_add_test(t, socket_flags);
     tcase_add_loop_test(t, dies_before_it_answers, 0, DEATHS);
     tcase_add_test(t, retry_sends_all);
