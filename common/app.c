@@ -13,6 +13,7 @@
 
 #include "clock.h"
 #include "conn.h"
+#include "gateway.h"
 #include "http1.h"
 #include "log.h"
 #include "stats.h"
@@ -235,6 +236,8 @@ static const struct {
     { PATH("/sleep"), HTTP_GET | HTTP_HEAD, ALLOW("GET, HEAD"), sleep_ms },
     { PATH("/burn"), HTTP_GET | HTTP_HEAD, ALLOW("GET, HEAD"), burn_ms },
     { PATH("/bytes"), HTTP_GET | HTTP_HEAD, ALLOW("GET, HEAD"), bytes },
+    { PATH("/upstream"), HTTP_GET | HTTP_HEAD | HTTP_POST, ALLOW("GET, HEAD, POST"),
+      gateway_relay },
     { PATH("/whoami"), HTTP_GET | HTTP_HEAD, ALLOW("GET, HEAD"), whoami },
     { PATH("/stats"), HTTP_GET | HTTP_HEAD, ALLOW("GET, HEAD"), show_stats },
 };

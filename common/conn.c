@@ -199,7 +199,7 @@ static bool take(struct conn *c, char *bytes, size_t len)
  * 9.6. */
 static void finish(struct conn *c)
 {
-    if (!c->unread || shutdown(c->fd, SHUT_WR) == -1) {
+    if (!c->unread || c->cut || shutdown(c->fd, SHUT_WR) == -1) {
         c->want = WANT_CLOSE;
         return;
     }

@@ -38,6 +38,7 @@ struct conn {
     bool stalled : 1; /* `in` holds messages that were not looked at: output backed up */
     bool behind : 1;  /* bytes were read behind the message that is being answered */
     bool closing : 1; /* close once the output is sent */
+    bool cut : 1;     /* closing, behind an answer that broke off */
     bool unread : 1;  /* closing, although the peer may still be sending or reading */
     bool lingering : 1; /* output sent, write side shut; reading until the peer closes */
     bool interrupted : 1; /* the socket's own time-out has not ended a call in time */

@@ -58,6 +58,8 @@ struct request {
     struct slice query; /* behind the '?', without it; empty if there is none */
     struct slice type;  /* Content-Type; empty if there is none */
     struct slice body;  /* chunked coding removed */
+    struct slice head;  /* empty lines, if there were any, request line and field lines,
+                         * as they came, each with its CRLF; they are well formed */
 };
 
 /* [http.parser] */
@@ -136,5 +138,8 @@ size_t http_format_head(char *out, const struct http_head *head);
 
 /* Format the Date field anew if the second has changed. time(2). */
 void http_date_update(void);
+
+/* That field, with its CRLF. */
+struct slice http_date_line(void);
 
 #endif

@@ -4,8 +4,11 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "app.h"
+#include "framed_body.h"
+#include "http_relay.h"
 #include "log.h"
 #include "turn.h"
 
@@ -43,11 +46,16 @@ static inline void put_head(struct conn *c, const struct http_head *head)
         c->out.broken = true;
 }
 
+/* A process that stops answers what it has read, and says so with the last answer. */
+static inline bool ends_with(const struct conn *c, const struct request *req)
+{
+    return !req->keep_alive || serving.opt->keepalive_ms == 0 || conn_is_last(c);
+}
+
 static inline void head_for(struct conn *c, const struct request *req,
                             struct http_head *head)
 {
-    /* A process that stops answers what it has read, and says so with the last answer. */
-    c->closing = !req->keep_alive || serving.opt->keepalive_ms == 0 || conn_is_last(c);
+    c->closing = ends_with(c, req);
     head->minor = req->minor;
     head->keep_alive = !c->closing;
     date_update();
@@ -75,6 +83,40 @@ void http_reply_produced(struct conn *c, const struct request *req, struct slice
     head_for(c, req, &head);
     if (req->method != HTTP_HEAD)
         out_put_produced(c, length, produce);
+    conn_answered(c);
+}
+
+static void put_relayed_head(struct conn *c, const struct request *req,
+                             const struct http_response *res)
+{
+    struct slice self = { serving.opt->name, strlen(serving.opt->name) };
+    char *room = out_room(c, http_relay_response_room(res, self));
+
+    date_update();
+    if (room)
+        out_add(c, http_relay_response(room, res, self, req->minor, !c->closing));
+    else /* a head of that length passed no parser */
+        c->out.broken = true;
+}
+
+void http_reply_relayed(struct conn *c, const struct request *req,
+                        const struct http_response *res, struct out_source *body)
+{
+    enum relay_framing framing = http_relay_framing(res, req->minor);
+    struct out_source *framed = body;
+
+    if (body && framing != RELAY_AS_IT_IS)
+        framed = framed_body(c, body, framing == RELAY_CHUNKED);
+    if (body && framed == NULL) {
+        body->end(body);
+        http_reply(c, req, 503, SLICE("text/plain"), (struct slice){ "", 0 },
+                   SLICE("no memory\n"));
+        return;
+    }
+    c->closing = ends_with(c, req) || framing == RELAY_UNTIL_CLOSE;
+    put_relayed_head(c, req, res);
+    if (framed)
+        out_put_pulled(c, framed);
     conn_answered(c);
 }
 
@@ -157,5 +199,6 @@ const struct request *http_defer(struct conn *c, const struct request *req)
     copy->query = moved(req->query, from, to);
     copy->type = moved(req->type, from, to);
     copy->body = moved(req->body, from, to);
+    copy->head = moved(req->head, from, to);
     return copy;
 }

@@ -6,6 +6,7 @@
 
 #include "conn.h"
 #include "http.h"
+#include "http_response.h"
 
 /* The application's on_message() gets a struct request. */
 extern const struct protocol http1;
@@ -19,6 +20,12 @@ void http_reply(struct conn *c, const struct request *req, int status, struct sl
  * piece. */
 void http_reply_produced(struct conn *c, const struct request *req, struct slice type,
                          uint64_t length, out_produce *produce);
+
+/* The answer of another server, as a gateway hands it on (http_relay.h). body: taken over;
+ * without the framing it came in, in which it goes on depends on the client. A body that
+ * breaks off does not look whole to the client. NULL: there is none. */
+void http_reply_relayed(struct conn *c, const struct request *req,
+                        const struct http_response *res, struct out_source *body);
 
 /* Within on_message(): the answer comes later. Returns a copy of *req, which lives, with
  * all it points to, until it is answered by http_reply(), or until app.on_cancel() has

@@ -28,6 +28,7 @@ static const struct {
     STATUS(421, "Misdirected Request"),
     STATUS(431, "Request Header Fields Too Large"),
     STATUS(501, "Not Implemented"),
+    STATUS(502, "Bad Gateway"),
     STATUS(503, "Service Unavailable"),
     STATUS(504, "Gateway Timeout"),
     STATUS(505, "HTTP Version Not Supported"),
@@ -69,6 +70,11 @@ void http_date_update(void)
     gmtime_r(&now, &tm);
     strftime(ok_and_date + DATE_AT, DATE_LEN + 1, "Date: %a, %d %b %Y %H:%M:%S GMT\r\n",
              &tm);
+}
+
+struct slice http_date_line(void)
+{
+    return (struct slice){ ok_and_date + DATE_AT, DATE_LEN };
 }
 
 static char *put(char *out, const char *bytes, size_t len)

@@ -286,6 +286,7 @@ static ssize_t finish(struct http_parser *p, const char *bytes, struct request *
     req->query = (struct slice){ bytes + p->query, p->query_len };
     req->type = (struct slice){ bytes + p->type, p->type_len };
     req->body = (struct slice){ bytes + p->head_len, p->body_len };
+    req->head = (struct slice){ bytes, p->head_len - strlen("\r\n") };
     *p = (struct http_parser){ 0 };
     return used;
 }

@@ -199,8 +199,8 @@ static bool same_word(struct slice a, struct slice b)
     return a.len == b.len && strncasecmp(a.base, b.base, a.len) == 0;
 }
 
-static bool next_field(struct slice fields, size_t *at, struct slice *name,
-                       struct slice *value)
+bool http_next_field(struct slice fields, size_t *at, struct slice *name,
+                     struct slice *value)
 {
     struct http_parser unused = { 0 };
     const char *c = fields.base + *at;
@@ -216,7 +216,7 @@ static bool named_by_connection(struct slice fields, struct slice word)
     struct slice name, value, option;
     size_t at = 0;
 
-    while (next_field(fields, &at, &name, &value))
+    while (http_next_field(fields, &at, &name, &value))
         if (same_word(name, SLICE("connection")))
             while (http_next_element(&value, &option))
                 if (same_word(option, word))
@@ -227,8 +227,14 @@ static bool named_by_connection(struct slice fields, struct slice word)
 static bool hop_by_hop(struct slice fields, struct slice name)
 {
     static const struct slice always[] = {
-        { "Connection", 10 }, { "Keep-Alive", 10 },        { "Proxy-Connection", 16 },
-        { "TE", 2 },          { "Transfer-Encoding", 17 }, { "Upgrade", 7 },
+        { "Connection", 10 },
+        { "Keep-Alive", 10 },
+        { "Proxy-Authenticate", 18 },
+        { "Proxy-Authorization", 19 },
+        { "Proxy-Connection", 16 },
+        { "TE", 2 },
+        { "Transfer-Encoding", 17 },
+        { "Upgrade", 7 },
         { "Trailer", 7 },
     };
 
@@ -241,7 +247,7 @@ static bool hop_by_hop(struct slice fields, struct slice name)
 bool http_next_end_to_end(struct slice fields, size_t *at, struct slice *name,
                           struct slice *value)
 {
-    while (next_field(fields, at, name, value))
+    while (http_next_field(fields, at, name, value))
         if (!hop_by_hop(fields, *name))
             return true;
     return false;

@@ -58,9 +58,14 @@ bool http_response_ended(const struct http_parser *p);
  * broke off, and p->why says so. */
 bool http_response_closed(struct http_parser *p);
 
-/* Walk the fields that a gateway hands on, which are all but those that concern this one
- * connection (RFC 9110 section 7.6.1) and Trailer, since trailers are dropped.
- * *at: 0 at first. False: no more of them. */
+/* Walk the fields of a message that was parsed. *at: 0 at first. False: no more of
+ * them. */
+bool http_next_field(struct slice fields, size_t *at, struct slice *name,
+                     struct slice *value);
+
+/* The same with those that a gateway hands on, which are all but those that concern this one
+ * connection (RFC 9110 section 7.6.1), what is between a client and its own proxy (sections
+ * 11.7.1 and 11.7.2), and Trailer, since trailers are dropped. */
 bool http_next_end_to_end(struct slice fields, size_t *at, struct slice *name,
                           struct slice *value);
 

@@ -6,7 +6,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,35 +16,68 @@
 #include "clock.h"
 #include "log.h"
 
-union address {
-    struct sockaddr any;
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
-};
-
 static _Thread_local int64_t paused_until;
 static int inherited[MAX_WORKERS], inherited_count;
 static int made[MAX_WORKERS], made_count;
 
-static socklen_t address_parse(const struct options *opt, union address *address)
+static socklen_t v4_address(const char *literal, int port, union net_address *address)
 {
-    memset(address, 0, sizeof(*address));
-    if (inet_pton(AF_INET, opt->address, &address->v4.sin_addr) == 1) {
-        address->v4.sin_family = AF_INET;
-        address->v4.sin_port = htons((uint16_t)opt->port);
-        return sizeof(address->v4);
-    }
-    if (inet_pton(AF_INET6, opt->address, &address->v6.sin6_addr) == 1) {
-        address->v6.sin6_family = AF_INET6;
-        address->v6.sin6_port = htons((uint16_t)opt->port);
-        return sizeof(address->v6);
-    }
-    die(EXIT_USAGE,
-        "'%s' is not an address; give an IPv4 or IPv6 literal, such as 127.0.0.1",
-        opt->address);
+    *address = (union net_address){ .v4 = { .sin_family = AF_INET,
+                                            .sin_port = htons((uint16_t)port) } };
+    return inet_pton(AF_INET, literal, &address->v4.sin_addr) == 1 ? sizeof(address->v4)
+                                                                   : 0;
 }
 
-static int port_of(const union address *address)
+static socklen_t v6_address(const char *literal, int port, union net_address *address)
+{
+    *address = (union net_address){ .v6 = { .sin6_family = AF_INET6,
+                                            .sin6_port = htons((uint16_t)port) } };
+    return inet_pton(AF_INET6, literal, &address->v6.sin6_addr) == 1 ? sizeof(address->v6)
+                                                                     : 0;
+}
+
+static socklen_t address_parse(const struct options *opt, union net_address *address)
+{
+    socklen_t len = v4_address(opt->address, opt->port, address);
+
+    if (len == 0)
+        len = v6_address(opt->address, opt->port, address);
+    if (len == 0)
+        die(EXIT_USAGE,
+            "'%s' is not an address; give an IPv4 or IPv6 literal, such as 127.0.0.1",
+            opt->address);
+    return len;
+}
+
+/* Of decimal digits alone; 0: it is none. */
+static int port_parse(const char *text)
+{
+    size_t len = strspn(text, "0123456789");
+    long port = len > 0 && len <= 5 && text[len] == '\0' ? strtol(text, NULL, 10) : 0;
+
+    return port <= UINT16_MAX ? (int)port : 0;
+}
+
+socklen_t net_endpoint(const char *text, union net_address *address)
+{
+    const char *colon = strrchr(text, ':');
+    int port = colon ? port_parse(colon + 1) : 0;
+    size_t len = colon ? (size_t)(colon - text) : 0;
+    char literal[INET6_ADDRSTRLEN + 2];
+
+    if (port == 0 || len == 0 || len >= sizeof(literal))
+        return 0;
+    memcpy(literal, text, len);
+    literal[len] = '\0';
+    if (*literal != '[')
+        return v4_address(literal, port, address);
+    if (literal[len - 1] != ']')
+        return 0;
+    literal[len - 1] = '\0';
+    return v6_address(literal + 1, port, address);
+}
+
+static int port_of(const union net_address *address)
 {
     return ntohs(address->any.sa_family == AF_INET ? address->v4.sin_port
                                                    : address->v6.sin6_port);
@@ -99,7 +131,7 @@ static void set(int fd, int level, int name)
 /* [net.socket] */
 static int socket_bound(struct options *opt, int flags, bool reuseport)
 {
-    union address address;
+    union net_address address;
     socklen_t len = address_parse(opt, &address);
     int fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
 
@@ -132,7 +164,7 @@ int net_listeners(const int **fds)
 /* Check and set up a socket that somebody else made. */
 static int take_inherited(struct options *opt, int flags, int fd)
 {
-    union address address = { .v6 = { 0 } };
+    union net_address address = { .v6 = { 0 } };
     socklen_t len = sizeof(address);
     int listening = 0;
     socklen_t size = sizeof(listening);

@@ -3,9 +3,21 @@
 #ifndef NET_H
 #define NET_H
 
+#include <netinet/in.h>
 #include <stdbool.h>
+#include <sys/socket.h>
 
 #include "options.h"
+
+union net_address {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+};
+
+/* Read "ADDRESS:PORT", "127.0.0.1:80" or "[::1]:80", without asking any DNS. Returns the
+ * length of what stands in *address then; 0: it is none. inet_pton(3). */
+socklen_t net_endpoint(const char *text, union net_address *address);
 
 /* Wait this long before accept(2) is tried again after EMFILE and its kin. A
  * level-triggered wait on the listener would spin instead: the client stays in the queue,

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "net.h"
 
 const char *argp_program_version = "network server evolution 1.0";
 
@@ -23,6 +24,7 @@ enum {
     KEY_ACCEPT,
     KEY_TRIGGER,
     KEY_REPLY_TIMEOUT,
+    KEY_UPSTREAM,
     KEY_STOP_TIMEOUT,
     KEY_MAX_REQUESTS,
     KEY_PID_FILE,
@@ -62,6 +64,9 @@ static const struct {
         "longest time for an answer that others give (75)", 2 },
       0 },
     { { "max-body", KEY_MAX_BODY, "BYTES", 0, "longest request body (1048576)", 2 }, 0 },
+    { { "upstream", KEY_UPSTREAM, "ADDRESS:PORT", 0,
+        "the server that /upstream asks; IPv6: [ADDRESS]:PORT (none)", 2 },
+      0 },
     { { "multiplexer", KEY_MULTIPLEXER, "NAME", 0, "wait with select or poll (select)",
         3 },
       OPTIONS_MULTIPLEXER },
@@ -139,6 +144,17 @@ static const char *address(const char *arg)
     if (inet_pton(AF_INET, arg, &any) != 1 && inet_pton(AF_INET6, arg, &any) != 1)
         die(EXIT_USAGE,
             "--address: '%s' is not an IPv4 or IPv6 literal, such as 127.0.0.1", arg);
+    return arg;
+}
+
+static const char *upstream(const char *arg)
+{
+    union net_address any;
+
+    if (net_endpoint(arg, &any) == 0)
+        die(EXIT_USAGE,
+            "--upstream: '%s' is not ADDRESS:PORT, such as 127.0.0.1:9000 or [::1]:9000",
+            arg);
     return arg;
 }
 
@@ -288,6 +304,9 @@ static error_t parse_serving(int key, char *arg, struct options *opt)
         return 0;
     case KEY_REPLY_TIMEOUT:
         opt->reply_timeout_ms = (int)number("reply-timeout", arg, 1, MAX_SECONDS) * 1000;
+        return 0;
+    case KEY_UPSTREAM:
+        opt->upstream = upstream(arg);
         return 0;
     case KEY_MAX_BODY:
         opt->max_body = (size_t)number("max-body", arg, 0, MAX_BODY_LIMIT);

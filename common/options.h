@@ -51,6 +51,7 @@ struct options {
     bool watch;    /* start: reload when the program file changes; status: repeat */
     bool json;     /* status, connections */
     int reply_timeout_ms; /* of an answer that comes later; then 504 */
+    const char *upstream; /* ADDRESS:PORT that /upstream asks; NULL: none; borrowed */
     int stop_timeout_ms;  /* after SIGTERM, or in a worker that was replaced */
     int max_requests;     /* a worker is replaced after about so many; 0: never */
     long limit_nofile;    /* RLIMIT_NOFILE; 0: the hard limit */

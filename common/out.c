@@ -6,12 +6,13 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "clock.h"
 #include "conn.h"
 #include "log.h"
 #include "stats.h"
 #include "turn.h"
 
-enum { SEND_ROUNDS = 16 }; /* pieces of a produced body before others get their turn */
+enum { SEND_ROUNDS = 16 }; /* pieces of a body before others get their turn */
 
 /* [out.send] */
 /* Send what the socket takes. Returns how many bytes that were. */
@@ -116,6 +117,7 @@ void out_put_produced(struct conn *c, uint64_t length, out_produce *produce)
         turn.output_len += (size_t)length;
         return;
     }
+    c->out.body = OUT_PRODUCED;
     c->out.produce = produce;
     c->out.produced = 0;
     c->out.length = length;
@@ -142,7 +144,7 @@ static uint64_t send_produced(struct conn *c)
     struct out *out = &c->out;
     uint64_t before = out->produced;
 
-    for (int round = 0; out->produce && round < SEND_ROUNDS; round++) {
+    for (int round = 0; out->body && round < SEND_ROUNDS; round++) {
         uint64_t left = out->length - out->produced;
         size_t len = left < SCRATCH ? (size_t)left : SCRATCH;
         size_t sent;
@@ -151,11 +153,66 @@ static uint64_t send_produced(struct conn *c)
         sent = send_some(c, turn.output, len);
         out->produced += sent;
         if (out->produced == out->length)
-            out->produce = NULL;
+            out->body = OUT_NONE;
         if (sent < len)
             break;
     }
     return out->produced - before;
+}
+
+static void end_body(struct out *out)
+{
+    enum out_body body = out->body;
+
+    out->body = OUT_NONE;
+    if (body == OUT_PULLED)
+        out->source->end(out->source);
+}
+
+/* Returns how many bytes stand in room now; 0: and the source has ended. */
+static size_t pull(struct conn *c, char *room, size_t size)
+{
+    struct out_source *source = c->out.source;
+    ssize_t n = source->pull(source, room, size);
+
+    if (n > 0)
+        return (size_t)n;
+    if (n < 0)
+        c->closing = c->cut = true;
+    end_body(&c->out);
+    return 0;
+}
+
+/* What is there already goes with the head, in one send. */
+void out_put_pulled(struct conn *c, struct out_source *source)
+{
+    struct out *out = &c->out;
+
+    out->body = OUT_PULLED;
+    out->source = source;
+    while (out->body && out->kept.len == 0 && SCRATCH - turn.output_len >= OUT_PIECE &&
+           source->ready(source))
+        turn.output_len +=
+            pull(c, turn.output + turn.output_len, SCRATCH - turn.output_len);
+}
+
+/* By turns, pull a piece and send it, until the body ends, the socket is full, or it is
+ * others' turn. */
+static uint64_t send_pulled(struct conn *c)
+{
+    struct out *out = &c->out;
+    uint64_t sent = 0;
+
+    for (int round = 0; out->body && round < SEND_ROUNDS; round++) {
+        size_t len = pull(c, turn.output, SCRATCH);
+
+        if (len > 0)
+            sent += send_or_keep(c, turn.output, len);
+        if (out->kept.len > 0 || out->broken)
+            break;
+    }
+    turn.now = clock_ms(); /* the source may have slept */
+    return sent;
 }
 
 uint64_t out_flush(struct conn *c)
@@ -170,13 +227,15 @@ uint64_t out_flush(struct conn *c)
         return sent;
     if (c->out.kept.len > 0 && !c->out.broken)
         sent += send_kept(c);
-    if (c->out.kept.len == 0 && c->out.produce && !c->out.broken)
+    if (c->out.kept.len == 0 && c->out.body == OUT_PRODUCED && !c->out.broken)
         sent += send_produced(c);
+    if (c->out.kept.len == 0 && c->out.body == OUT_PULLED && !c->out.broken)
+        sent += send_pulled(c);
     return sent;
 }
 
 void out_free(struct conn *c)
 {
     buf_free(&c->out.kept);
-    c->out.produce = NULL;
+    end_body(&c->out);
 }

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "buf.h"
 
@@ -17,12 +18,33 @@ struct conn;
  * function. */
 typedef void out_produce(uint64_t offset, char *out, size_t len);
 
+/* A body that comes from elsewhere while it goes out; how, its owner knows, whose struct
+ * begins with this one. No more of it is asked for than the socket takes, so at most
+ * SCRATCH bytes of it are here. */
+struct out_source {
+    /* Put up to `size` bytes, at least OUT_PIECE, into `room`. May wait for them, if the
+     * stage's handlers may; room is written to only when it does not wait any more.
+     * Returns how many; 0: the body has ended; -1: it broke off. */
+    ssize_t (*pull)(struct out_source *source, char *room, size_t size);
+    /* Will pull() answer at once? */
+    bool (*ready)(struct out_source *source);
+    /* Not wanted any more, whether it has ended or the peer is gone: free it. Once. */
+    void (*end)(struct out_source *source);
+};
+enum { OUT_PIECE = 4096 };
+
+enum out_body { OUT_NONE, OUT_PRODUCED, OUT_PULLED };
+
 /* All zero: nothing is on its way. */
 struct out {
     struct buf kept;    /* bytes that send(2) did not take at once */
     uint32_t kept_sent; /* how many of them it took since */
     bool broken;        /* send(2) failed, or no memory is left: nothing more goes out */
-    out_produce *produce;      /* borrowed; NULL: no body is being produced */
+    uint8_t body;       /* enum out_body: what follows behind them */
+    union {
+        out_produce *produce;      /* borrowed */
+        struct out_source *source; /* owned */
+    };
     uint64_t produced, length; /* bytes of the produced body sent so far, and in all */
 };
 
@@ -39,6 +61,10 @@ void out_add(struct conn *c, size_t len);
 /* Behind what was put: `length` bytes that `produce` makes piece by piece. */
 void out_put_produced(struct conn *c, uint64_t length, out_produce *produce);
 
+/* Behind what was put: what `source`, which is taken over, gives until it ends. If it
+ * breaks off, the connection is `closing`, and `cut`. */
+void out_put_pulled(struct conn *c, struct out_source *source);
+
 /* Send what is ready. Returns how many bytes left. After: out_pending(), c->out.broken.
  * Once per turn; a blocking socket may sleep. */
 uint64_t out_flush(struct conn *c);
@@ -46,7 +72,7 @@ uint64_t out_flush(struct conn *c);
 /* Is anything left that the socket did not take? */
 static inline bool out_pending(const struct out *out)
 {
-    return out->kept.len > 0 || out->produce != NULL;
+    return out->kept.len > 0 || out->body != OUT_NONE;
 }
 
 void out_free(struct conn *c);
