@@ -28,25 +28,25 @@ CFLAGS ?= -O2 -g
 endif
 
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
-ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE $(WARNINGS) -Icommon -MMD -MP $(FLAVOUR) $(CFLAGS)
+ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE $(WARNINGS) -Icommon -Itests -MMD -MP $(FLAVOUR) $(CFLAGS)
 ALL_LDFLAGS = $(FLAVOUR) $(LDFLAGS)
 CHECK_LIBS = $(shell pkg-config --libs check)
 EVENT_LIBS = -levent_core -levent_extra
 
-COMMON_SRC := $(wildcard common/*.c)
+COMMON_SRC := $(wildcard common/*/*.c)
 STAGE_SRC := $(foreach s,$(STAGES),$(wildcard $(s)/*.c))
-UNIT_SRC := $(wildcard tests/test_*.c)
-FUZZ_SRC := $(wildcard tests/fuzz_*.c)
-HARNESS_SRC := $(wildcard tests/harness*.c)
+UNIT_SRC := $(wildcard tests/*/test_*.c)
+FUZZ_SRC := $(wildcard tests/fuzz/*.c)
+HARNESS_SRC := $(wildcard tests/harness/*.c)
 BENCH_SRC := $(wildcard bench/*.c bench/peers/*.c)
-C_SRC := $(COMMON_SRC) $(STAGE_SRC) $(wildcard tests/*.c) $(BENCH_SRC)
+C_SRC := $(COMMON_SRC) $(STAGE_SRC) $(wildcard tests/*/*.c) $(BENCH_SRC)
 C_HDR := $(wildcard */*.h */*/*.h)
-SH_SRC := $(wildcard */*.sh .ci/run)
-PY_SRC := $(wildcard */*.py docs/tools/*.py)
+SH_SRC := $(wildcard */*.sh */*/*.sh .ci/run)
+PY_SRC := $(wildcard */*.py */*/*.py)
 
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 BIN := $(STAGES:%=$(B)/%)
-TESTS := $(UNIT_SRC:tests/%.c=$(B)/tests/%)
+TESTS := $(patsubst %.c,$(B)/tests/%,$(notdir $(UNIT_SRC)))
 
 # What is being made, in a word; the whole command with V=1.
 say = @$(if $(V),:,echo '  $(1)')
@@ -86,7 +86,11 @@ $(B)/$(1): $(call obj,$(wildcard $(1)/*.c)) $(B)/obj/common.a
 endef
 $(foreach s,$(STAGES),$(eval $(call stage_rule,$(s))))
 
-$(B)/tests/%: $(B)/obj/tests/%.o $(call obj,$(HARNESS_SRC)) $(B)/obj/common.a
+define test_rule
+$(B)/tests/$(basename $(notdir $(1))): $(call obj,$(1) $(HARNESS_SRC)) $(B)/obj/common.a
+endef
+$(foreach t,$(UNIT_SRC),$(eval $(call test_rule,$(t))))
+$(TESTS):
 	@mkdir -p $(@D)
 	$(call say,ld $@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(CHECK_LIBS) -lhttp_parser $(EVENT_LIBS)
@@ -109,10 +113,10 @@ $(BENCH):
 	$(call say,ld $@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(BENCH_LIBS)
 
-# Put into a server with LD_PRELOAD, by tests/counts.py.
+# Put into a server with LD_PRELOAD, by tests/counts/counts.py.
 COUNTER := $(B)/tests/count_malloc.so
-$(B)/obj/tests/count_malloc.o: ALL_CFLAGS += -fPIC
-$(COUNTER): $(B)/obj/tests/count_malloc.o
+$(B)/obj/tests/counts/count_malloc.o: ALL_CFLAGS += -fPIC
+$(COUNTER): $(B)/obj/tests/counts/count_malloc.o
 	@mkdir -p $(@D)
 	$(call say,ld $@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -shared -o $@ $^
@@ -144,25 +148,25 @@ help: ## print this
 ## DESTDIR put before PREFIX, for makers of packages
 
 setup: ## install all that the targets here need
-	@common/setup.sh build test valgrind lint fuzz bench docs
+	@common/setup/setup.sh build test valgrind lint fuzz bench docs
 
 # What needs set-up gets it first, and then a make of its own: this one has asked pkg-config
 # before there was any. It works in parallel unless the user said how.
 PARALLEL = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(NPROC))
 
 demo: ## set up, build, show each server answering a client
-	@common/setup.sh build test
+	@common/setup/setup.sh build test
 	@$(MAKE) --no-print-directory $(PARALLEL) all
-	@common/demo.sh $(BIN)
+	@common/setup/demo.sh $(BIN)
 
 UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
 install: all ## install the servers into DESTDIR/PREFIX/bin
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install $(BIN) $(DESTDIR)$(PREFIX)/bin
 	install -d $(UNITS)
-	sed 's,@BINDIR@,$(PREFIX)/bin,' common/stage4_epoll_reuseport.service.in \
+	sed 's,@BINDIR@,$(PREFIX)/bin,' stage4_epoll_reuseport/stage4_epoll_reuseport.service.in \
 	  >$(UNITS)/stage4_epoll_reuseport.service
-	install -m 644 common/stage4_epoll_reuseport.socket $(UNITS)
+	install -m 644 stage4_epoll_reuseport/stage4_epoll_reuseport.socket $(UNITS)
 
 uninstall: ## remove what install installed
 	rm -f $(STAGES:%=$(DESTDIR)$(PREFIX)/bin/%) $(UNITS)/stage4_epoll_reuseport.s*
@@ -175,7 +179,7 @@ clean: ## remove all that was made
 .PHONY: test bench bench-programs fooled soak programs run-tests counts close-listener fuzz run-fuzz diff-1-2 diff-2-3 diff-3-4 diff-select-poll
 
 test: ## set up, build, run all tests
-	@common/setup.sh build test bench $(if $(SANITIZE),,valgrind) $(if $(findstring clang,$(CC)),fuzz)
+	@common/setup/setup.sh build test bench $(if $(SANITIZE),,valgrind) $(if $(findstring clang,$(CC)),fuzz)
 	@$(MAKE) --no-print-directory $(PARALLEL) programs
 	@$(MAKE) --no-print-directory run-tests
 
@@ -183,7 +187,7 @@ programs: all $(TESTS) $(COUNTER) $(BENCH) ## build all that the tests and the t
 	@:
 
 # Black-box tests drive servers from outside: the servers go under valgrind, not the tests.
-BLACK_BOX := $(patsubst tests/%.c,%,$(shell grep -l '"harness.h"' $(UNIT_SRC) /dev/null))
+BLACK_BOX := $(basename $(notdir $(wildcard tests/server/*.c)))
 run-tests: export BUILD_DIR := $(abspath $(B))
 ifdef VALGRIND
 MEMCHECK := valgrind -q --vgdb=no --error-exitcode=99 --leak-check=full
@@ -200,7 +204,7 @@ endif
 
 # The black-box tests first: they take longest, and two programs run at a time. What a request
 # costs is counted for the servers as they are, neither sanitized nor under valgrind.
-PLAIN_TESTS := "python3 tests/counts.py $(B)" "python3 tests/test_bench.py" tests/bench_smoke.sh \
+PLAIN_TESTS := "python3 tests/counts/counts.py $(B)" "python3 tests/test_bench.py" tests/bench_smoke.sh \
   "python3 tests/test_docs.py" "python3 docs/tools/check.py --static"
 run-tests:
 	@tests/run.sh $(BLACK_BOX:%=$(B)/tests/%) \
@@ -208,26 +212,26 @@ run-tests:
 	  -- tests/diff.sh $(if $(SANITIZE)$(VALGRIND),,$(PLAIN_TESTS))
 
 counts: ## count system calls, allocations, instructions, bytes of a request
-	@common/setup.sh build test valgrind
+	@common/setup/setup.sh build test valgrind
 	@$(MAKE) --no-print-directory $(PARALLEL) all $(COUNTER)
-	@python3 tests/counts.py $(B)
+	@python3 tests/counts/counts.py $(B)
 
 bench-programs: all $(BENCH) $(B)/tests/test_blackbox
 	@:
 
 bench: ## set up, build, measure: build/report/index.html
-	@common/setup.sh build test bench
+	@common/setup/setup.sh build test bench
 	@$(MAKE) --no-print-directory $(PARALLEL) bench-programs
 	@bench/run.py --build $(B) $(if $(FULL),--full) $(if $(ONLY),--only $(ONLY)) \
 	  $(if $(CHOSEN),--stages $(CHOSEN)) $(if $(SAVE),--save $(SAVE))
 
 fooled: ## seven ways to misread a benchmark; one: ONLY=nagle
-	@common/setup.sh build test bench
+	@common/setup/setup.sh build test bench
 	@$(MAKE) --no-print-directory $(PARALLEL) bench-programs
 	@bench/fooled.py --build $(B) $(ONLY)
 
 soak: ## the long tests of process control, some minutes
-	@common/setup.sh build test bench
+	@common/setup/setup.sh build test bench
 	@$(MAKE) --no-print-directory $(PARALLEL) programs
 	@tests/soak.sh $(B)
 
@@ -244,9 +248,9 @@ diff-select-poll: ## the difference between stage 3's two ways to wait
 	@tests/diff.sh select poll
 
 # libFuzzer is clang's; the code under test is compiled for it once more, with both sanitizers.
-FUZZ_CFLAGS := -std=gnu17 -D_GNU_SOURCE $(WARNINGS) -Icommon -MMD -MP -g -O1 \
+FUZZ_CFLAGS := -std=gnu17 -D_GNU_SOURCE $(WARNINGS) -Icommon -Itests -MMD -MP -g -O1 \
   -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
-FUZZERS := $(FUZZ_SRC:tests/fuzz_%.c=build/fuzz/fuzz_%)
+FUZZERS := $(FUZZ_SRC:tests/fuzz/%.c=build/fuzz/%)
 fuzz_obj = $(patsubst %.c,build/fuzz/obj/%.o,$(1))
 
 build/fuzz/obj/%.o: %.c Makefile
@@ -258,12 +262,12 @@ build/fuzz/obj/common.a: $(call fuzz_obj,$(COMMON_SRC))
 	$(call say,ar $@)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
-build/fuzz/fuzz_%: build/fuzz/obj/tests/fuzz_%.o build/fuzz/obj/common.a
+build/fuzz/fuzz_%: build/fuzz/obj/tests/fuzz/fuzz_%.o build/fuzz/obj/common.a
 	$(call say,ld $@)
 	$(Q)clang $(FUZZ_CFLAGS) -o $@ $^
 
 fuzz: ## set up, build, feed nonsense to the parsers and to conn
-	@common/setup.sh build fuzz
+	@common/setup/setup.sh build fuzz
 	@$(MAKE) --no-print-directory $(PARALLEL) $(FUZZERS)
 	@$(MAKE) --no-print-directory -k run-fuzz
 
@@ -289,14 +293,14 @@ run-fuzz-%: build/fuzz/fuzz_%
 .PHONY: docs pictures docs-check docs-update predict
 
 docs: ## make a site of the tutorial: build/docs/index.html
-	@common/setup.sh docs
+	@common/setup/setup.sh docs
 	@python3 docs/tools/website.py
 
 pictures: ## draw docs/pictures/ anew
 	@python3 docs/tools/pictures.py
 
 docs-check: ## run every command of docs/; compare excerpts, figures
-	@common/setup.sh build test bench docs
+	@common/setup/setup.sh build test bench docs
 	@$(MAKE) --no-print-directory $(PARALLEL) programs
 	@python3 docs/tools/check.py $(DOC)
 
@@ -304,7 +308,7 @@ docs-update: ## pull excerpts and figures into docs/ anew
 	@python3 docs/tools/check.py --update $(DOC)
 
 predict: ## ask what the chapters ask, measure, score the answers
-	@common/setup.sh build test bench
+	@common/setup/setup.sh build test bench
 	@$(MAKE) --no-print-directory $(PARALLEL) bench-programs
 	@python3 docs/tools/predict.py --build $(B) $(if $(CHAPTER),--chapter $(CHAPTER))
 
@@ -314,7 +318,7 @@ predict: ## ask what the chapters ask, measure, score the answers
 LINTS := lint-format lint-tidy lint-cppcheck lint-sh $(if $(PY_SRC),lint-python)
 
 lint: ## set up; clang-format, clang-tidy, cppcheck, shellcheck
-	@common/setup.sh build test lint
+	@common/setup/setup.sh build test lint
 	@$(MAKE) --no-print-directory compile_commands.json
 	@$(MAKE) --no-print-directory -k $(LINTS)
 	@echo 'lint: nothing to complain about'
@@ -340,7 +344,7 @@ lint-cppcheck:
 	@cppcheck -q -j $(NPROC) --error-exitcode=1 --enable=warning,performance,portability \
 	  --inline-suppr --std=c11 --suppress=missingIncludeSystem \
 	  --suppress='memleakOnRealloc:tests/*' \
-	  -D_GNU_SOURCE -Icommon $(C_SRC)
+	  -D_GNU_SOURCE -Icommon -Itests $(C_SRC)
 
 lint-sh:
 	@echo 'shellcheck: $(words $(SH_SRC)) files'
@@ -351,7 +355,7 @@ lint-python:
 	@PYTHONPYCACHEPREFIX=build/pycache python3 -m py_compile $(PY_SRC)
 
 format: ## format all C files
-	@common/setup.sh lint
+	@common/setup/setup.sh lint
 	clang-format -i $(C_SRC) $(C_HDR)
 
 # For clang-tidy and editors: the very commands that make would run, read from a dry run.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The long forms of the tests of process control: reloads, killed workers, descriptors. About
 # three minutes. Prints what it counts; last line: "N passed, N failed". Status 0: none failed.
-# Does not: build. The short forms are tests/test_control*.c.
+# Does not: build. The short forms are tests/control/.
 #
 # usage: tests/soak.sh [BUILD_DIR]
 #
