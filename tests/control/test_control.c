@@ -676,10 +676,10 @@ static void add_without_master(TCase *tc)
 int main(void)
 {
     static const struct control_case cases[] = {
-        { &control_reuseport, add_all },
-        { &control_stage2, add_of_stage2 },
-        { &control_stage1, add_without_master },
-        { &control_stage3, add_without_master },
+        { "stage4-reuseport", add_all },
+        { "stage2", add_of_stage2 },
+        { "stage1", add_without_master },
+        { "stage3", add_without_master },
     };
 
     return control_run("control", cases, sizeof cases / sizeof cases[0], 60);

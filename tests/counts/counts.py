@@ -20,18 +20,12 @@ import time
 
 import instructions
 
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../common/setup"))
+import stages  # noqa: E402
+
 IDLE_CLIENTS = {  # select's sets end at 1024; poll would look at 10,000 fds for each of 10,000
-    "--multiplexer=select": 900, "--multiplexer=poll": 2000, "-w1": 10000,
-    "--trigger=edge": 10000}
-STAGE_4 = ["stage4_epoll_reuseport", "-w1"]
-STAGES = [
-    ["stage1_blocking"],
-    ["stage2_prefork", "-w1"],
-    ["stage3_select", "--multiplexer=select"],
-    ["stage3_select", "--multiplexer=poll"],
-    STAGE_4,
-    [*STAGE_4, "--trigger=edge"],
-]
+    "--multiplexer=select": 900, "--multiplexer=poll": 2000}
+MANY_IDLE_CLIENTS = 10000
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 FEW, MANY = 200, 1200  # requests of the two runs whose difference is counted
 MAX_IDLE_BYTES = 256   # of the process's memory, for an idle connection
@@ -41,6 +35,17 @@ MAX_INSTRUCTIONS = {"bare": 1480, "h2load": 1715, "pipelined": 862}
 MEASURED_WITH = ("gcc", "12", "-O2")
 OTHER_COMPILER = 1.2
 WAITS = {"select", "pselect6", "poll", "ppoll", "epoll_wait", "epoll_pwait"}
+
+
+def command_of(mode):
+    """The words to start it with one worker."""
+    return [mode.stage, *(["-w1"] if mode.workers else []), *mode.options]
+
+
+def counted_modes():
+    """How clients are accepted is no matter to one that is there: one way to do it will do."""
+    return [mode for mode in stages.modes()
+            if not any(option.startswith("--accept") for option in mode.options)]
 
 
 def start(build, command, wrapper=(), env=None):
@@ -193,9 +198,10 @@ def check_instructions(build):
     made = compiled_with(build)
     spare = 1 if made == MEASURED_WITH else OTHER_COMPILER
     found = []
+    command = command_of(next(mode for mode in stages.modes() if mode.key == "stage4"))
     print(f"\nstage 4, instructions of a request ({' '.join(made)})")
     for form, limit in MAX_INSTRUCTIONS.items():
-        n = instructions_per_request(build, STAGE_4, form)
+        n = instructions_per_request(build, command, form)
         print(f"{form:12}{n:8.0f}, at most {limit * spare:.0f}")
         if n > limit * spare:
             found.append(f"{n:.0f} instructions for a {form} request, {limit * spare:.0f} allowed")
@@ -228,15 +234,16 @@ def main():
           "user-space instructions (callgrind); private memory of the process per idle connection\n")
     print(f"{'stage':34}{'recv':>5}{'send':>6}{'wait':>6}{'other':>7}{'malloc':>8}{'instr':>7}"
           f"{'idle':>12}")
-    for command in STAGES:
+    for mode in counted_modes():
+        command = command_of(mode)
         calls = calls_per_request(build, command)
         allocations = allocations_per_request(build, command)
         edge = "--trigger=edge" in command  # how often it meets EAGAIN differs from run to run
         instructed = "varies" if edge else \
             f"{instructions_per_request(build, command, 'bare'):.0f}"
         idle = None
-        if command[0].startswith(("stage3", "stage4")):
-            n = min(IDLE_CLIENTS[command[-1]], limit // 2)
+        if mode.model == "loop":
+            n = min(IDLE_CLIENTS.get(command[-1], MANY_IDLE_CLIENTS), limit // 2)
             idle = idle_bytes(build, command, n)
         waits = sum(calls.get(name, 0) for name in WAITS)
         recv, send = calls.get("recvfrom", 0), calls.get("sendto", 0)

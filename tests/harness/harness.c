@@ -23,20 +23,7 @@
 #include "base/log.h"
 #include "base/stop.h"
 
-static struct mode modes[] = {
-    { "stage1", "stage1_blocking", "", 0, 1 },
-    { "stage2", "stage2_prefork", "-w 2", 2, 2 },
-    { "stage3-select", "stage3_select", "--multiplexer=select", 0, INT_MAX },
-    { "stage3-poll", "stage3_select", "--multiplexer=poll", 0, INT_MAX },
-    { "stage4-reuseport", "stage4_epoll_reuseport", "-w 2", 2, INT_MAX },
-    { "stage4-shared", "stage4_epoll_reuseport", "-w 2 --accept=shared", 2, INT_MAX },
-    { "stage4-exclusive", "stage4_epoll_reuseport", "-w 2 --accept=exclusive", 2,
-      INT_MAX },
-    { "stage4-edge", "stage4_epoll_reuseport", "-w 2 --trigger=edge", 2, INT_MAX },
-    { "command", NULL, "", 0, INT_MAX }, /* SERVER_COMMAND, and then nothing else */
-};
-
-enum { MODES = sizeof modes / sizeof modes[0], COMMAND = MODES - 1, MAX_ARGS = 64 };
+enum { MAX_CASES = MODES_MAX, MAX_ARGS = 64 };
 
 const struct mode *mode;
 static bool complained;
@@ -65,14 +52,16 @@ bool harness_foreign(void)
     return command && *command;
 }
 
-/* Name the mode of SERVER_COMMAND after its last word, without the folder. */
-static void name_foreign(const char *command)
+/* The mode of SERVER_COMMAND, named after its last word, without the folder. */
+static const struct mode *foreign_mode(const char *command)
 {
-    const char *name = command + strlen(command);
+    static struct mode foreign = { "command", NULL, "", 0, INT_MAX };
 
-    while (name > command && name[-1] != '/' && name[-1] != ' ')
-        name--;
-    modes[COMMAND].stage = name;
+    foreign.stage = command + strlen(command);
+    while (foreign.stage > command && foreign.stage[-1] != '/' &&
+           foreign.stage[-1] != ' ')
+        foreign.stage--;
+    return &foreign;
 }
 
 void harness_complain(const char *what)
@@ -134,12 +123,12 @@ static void show(int file)
 }
 
 /* Wait for any case to end and print what it said. False: it failed. */
-static bool reap_case(pid_t pids[], const int outs[])
+static bool reap_case(pid_t pids[], const int outs[], int n)
 {
     int status;
     pid_t pid = wait(&status);
 
-    for (int i = 0; i < MODES; i++) {
+    for (int i = 0; i < n; i++) {
         if (pid > 0 && pids[i] == pid) {
             pids[i] = 0;
             show(outs[i]);
@@ -162,21 +151,21 @@ int harness_run(const char *suite, void (*add_tests)(TCase *tc), int timeout_s)
     const char *only = getenv("CK_RUN_CASE");
     const char *command = getenv("SERVER_COMMAND");
     const char *jobs_text = getenv("TEST_JOBS");
-    int jobs = jobs_text && atoi(jobs_text) > 0 ? atoi(jobs_text) : MODES;
-    int running = 0, failed = 0, ran = 0;
-    int outs[MODES];
-    pid_t pids[MODES] = { 0 };
-    char dirs[MODES][32] = { "" }; /* for pid files: two may get the same port, on ::1 */
+    int jobs = jobs_text && atoi(jobs_text) > 0 ? atoi(jobs_text) : MAX_CASES;
+    int running = 0, failed = 0, ran = 0, n = 1;
+    int outs[MAX_CASES];
+    pid_t pids[MAX_CASES] = { 0 };
+    /* For pid files: two may get the same port, on ::1. */
+    char dirs[MAX_CASES][32] = { "" };
+    const struct mode *modes =
+        harness_foreign() ? foreign_mode(command) : harness_modes(&n);
 
     raise_nofile();
-    if (command)
-        name_foreign(command);
-    for (int i = 0; i < MODES; i++) {
-        if ((only && strcmp(only, modes[i].name) != 0) ||
-            harness_foreign() != (i == COMMAND))
+    for (int i = 0; i < n; i++) {
+        if (only && strcmp(only, modes[i].name) != 0)
             continue;
         if (running >= jobs) {
-            failed += !reap_case(pids, outs);
+            failed += !reap_case(pids, outs, n);
             running--;
         }
         mode = &modes[i];
@@ -191,8 +180,8 @@ int harness_run(const char *suite, void (*add_tests)(TCase *tc), int timeout_s)
         ran++;
     }
     while (running-- > 0)
-        failed += !reap_case(pids, outs);
-    for (int i = 0; i < MODES; i++)
+        failed += !reap_case(pids, outs, n);
+    for (int i = 0; i < n; i++)
         if (*dirs[i])
             nftw(dirs[i], remove_entry, 8, FTW_DEPTH | FTW_PHYS);
     if (ran == 0)

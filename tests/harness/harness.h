@@ -1,7 +1,8 @@
 /* harness.h - start and stop any stage, and be its client.
  * Does not: know what is tested. Every wait is for a fact and has a deadline.
  *
- * Environment: BUILD_DIR, the folder of the servers (default: above the test program's
+ * Environment: SOURCE_DIR, the folder of the stages' facts (default: the working
+ * directory); BUILD_DIR, the folder of the servers (default: above the test program's
  * own); SERVER_COMMAND, the words of a server of somebody else, which takes --port and
  * says "NAME: listening on 127.0.0.1:PORT" (then it is the only mode); SERVER_WRAPPER, words to put before a server ("valgrind -q ..."); TIME_SCALE, by
  * which all deadlines are multiplied; TEST_JOBS, how many cases run side by side
@@ -30,6 +31,14 @@ struct mode {
 };
 
 extern const struct mode *mode; /* the one whose case is running */
+
+/* All of them, from the facts in the stages' folders: *n. Static memory. Facts that are
+ * wrong or not there end the program. */
+const struct mode *harness_modes(int *n);
+enum { MODES_MAX = 64 };
+
+/* The one of this name, such as "stage3-poll", or the first of a stage, "stage3". */
+const struct mode *harness_mode(const char *name);
 
 /* Run one suite with a case per mode, each in a process of its own, TEST_JOBS side by
  * side. add_tests: fills the case of the current `mode`. timeout_s: of a single test,

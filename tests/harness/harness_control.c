@@ -22,18 +22,6 @@
 
 #include "process/pidfile.h"
 
-const struct mode control_stage1 = { "stage1", "stage1_blocking", "", 0, 1 };
-const struct mode control_stage2 = { "stage2", "stage2_prefork", "-w 2", 2, 2 };
-const struct mode control_stage3 = { "stage3", "stage3_select", "", 0, INT_MAX };
-const struct mode control_reuseport = { "reuseport", "stage4_epoll_reuseport", "-w 2", 2,
-                                        INT_MAX };
-const struct mode control_shared = { "shared", "stage4_epoll_reuseport",
-                                     "-w 2 --accept=shared", 2, INT_MAX };
-const struct mode control_exclusive = { "exclusive", "stage4_epoll_reuseport",
-                                        "-w 2 --accept=exclusive", 2, INT_MAX };
-const struct mode control_edge = { "edge", "stage4_epoll_reuseport",
-                                   "-w 2 --trigger=edge", 2, INT_MAX };
-
 enum { TEXT = 1 << 20 };
 
 char folder[64];
@@ -91,11 +79,11 @@ static void find_programs(void)
 static int run_case(const char *suite_name, const struct control_case *one, int timeout_s)
 {
     Suite *suite = suite_create(suite_name);
-    TCase *tc = tcase_create(one->mode->name);
+    TCase *tc = tcase_create(one->mode);
     SRunner *runner = srunner_create(suite);
     int failed, left;
 
-    mode = one->mode;
+    mode = harness_mode(one->mode);
     tcase_set_timeout(tc, scaled_ms(timeout_s));
     tcase_add_checked_fixture(tc, set_up, NULL);
     one->add(tc);
@@ -135,7 +123,7 @@ int control_run(const char *suite, const struct control_case cases[], int n,
         return EXIT_FAILURE;
     }
     for (int i = 0; i < n; i++)
-        if (only == NULL || strcmp(only, cases[i].mode->name) == 0)
+        if (only == NULL || strcmp(only, cases[i].mode) == 0)
             failed += run_case(suite, &cases[i], timeout_s);
     nftw(base, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
     return failed > 0 ? EXIT_FAILURE : EXIT_SUCCESS;

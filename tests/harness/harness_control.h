@@ -8,13 +8,9 @@
 
 enum { PIDS = 160 };
 
-extern const struct mode control_stage1, control_stage2, control_stage3;
-extern const struct mode control_reuseport, control_shared, control_exclusive,
-    control_edge;
-
 /* The tests of one mode. */
 struct control_case {
-    const struct mode *mode;
+    const char *mode;       /* harness_mode() */
     void (*add)(TCase *tc); /* its tests */
 };
 

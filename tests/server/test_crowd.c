@@ -18,10 +18,7 @@
 
 #include "harness/harness.h"
 
-static const struct mode stage1 = { "stage1", "stage1_blocking", "", 0, 1 };
-static const struct mode stage3 = { "stage3", "stage3_select", "", 0, INT_MAX };
-static const struct mode stage4 = { "stage4", "stage4_epoll_reuseport", "-w 1", 1,
-                                    INT_MAX };
+static struct mode stage1, stage3, stage4;
 
 /* ---- crowd ---- */
 
@@ -1055,6 +1052,11 @@ int main(void)
     pid_t pids[LENGTH(cases)];
     int outs[LENGTH(cases)];
 
+    stage1 = *harness_mode("stage1");
+    stage3 = *harness_mode("stage3-select");
+    stage4 = *harness_mode("stage4-reuseport");
+    stage4.args = "-w 1";
+    stage4.workers = 1;
     for (int i = 0; i < LENGTH(cases); i++) {
         outs[i] = memfd_create(cases[i].name, MFD_CLOEXEC);
         pids[i] = fork();
