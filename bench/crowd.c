@@ -12,7 +12,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "log.h"
+#include "base/log.h"
 
 enum {
     TICK_MS = 10,   /* between two looks at who is due, and whether all are there */

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "crowd.h"
-#include "log.h"
 
 enum { MAX_CONNECTIONS = 1000000, MAX_DEPTH = 1024, MAX_SECONDS = 86400 };
 

@@ -186,7 +186,7 @@ def headline_part(results):
 
 
 def instructions_part(results):
-    """What tests/counts.py counted, if it did."""
+    """What tests/counts/counts.py counted, if it did."""
     rows = results.get("instructions")
     if not rows:
         return ""

@@ -337,7 +337,7 @@ def benchmark(options):
 
 
 def instructions(options):
-    """User-space instructions per request, as tests/counts.py --json counts them: the value of
+    """User-space instructions per request, as counts.py --json counts them: the value of
     "instructions" there. None for a part of a run, and where it cannot tell."""
     if options.form == "smoke" or options.only or options.stages:
         return None

@@ -3,11 +3,11 @@
 #include <poll.h>
 #include <sys/socket.h>
 
-#include "conn.h"
-#include "control.h"
-#include "net.h"
-#include "options.h"
-#include "stop.h"
+#include "base/options.h"
+#include "base/stop.h"
+#include "conn/conn.h"
+#include "net/net.h"
+#include "process/control.h"
 
 static struct options opt;
 static int listener;

@@ -5,12 +5,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "conn.h"
-#include "control.h"
-#include "net.h"
-#include "options.h"
-#include "stop.h"
-#include "supervisor.h"
+#include "base/options.h"
+#include "base/stop.h"
+#include "conn/conn.h"
+#include "net/net.h"
+#include "process/control.h"
+#include "process/supervisor.h"
 
 enum { FEATURES = OPTIONS_MASTER | OPTIONS_WORKERS };
 

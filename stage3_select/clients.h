@@ -5,7 +5,7 @@
 
 #include <stdbool.h>
 
-#include "conn.h"
+#include "conn/conn.h"
 
 struct clients {
     struct conn **by_fd; /* owned, its entries too; NULL: not a client */

@@ -4,13 +4,13 @@
 #include <sys/select.h>
 #include <sys/socket.h>
 
+#include "base/log.h"
+#include "base/options.h"
+#include "base/stop.h"
 #include "clients.h"
-#include "conn.h"
-#include "control.h"
-#include "log.h"
-#include "net.h"
-#include "options.h"
-#include "stop.h"
+#include "conn/conn.h"
+#include "net/net.h"
+#include "process/control.h"
 
 enum { ACCEPT_BATCH = 64 };
 

@@ -7,13 +7,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "conn.h"
-#include "control.h"
-#include "log.h"
-#include "net.h"
-#include "options.h"
-#include "stop.h"
-#include "supervisor.h"
+#include "base/log.h"
+#include "base/options.h"
+#include "base/stop.h"
+#include "conn/conn.h"
+#include "net/net.h"
+#include "process/control.h"
+#include "process/supervisor.h"
 
 enum { ACCEPT_BATCH = 64, EDGE_ROUNDS = 16, MAX_EVENTS = 256 };
 

@@ -1,9 +1,9 @@
 #!/bin/sh
 # The long forms of the tests of process control: reloads, killed workers, descriptors. About
 # three minutes. Prints what it counts; last line: "N passed, N failed". Status 0: none failed.
-# Does not: build. The short forms are tests/test_control*.c.
+# Does not: build. The short forms are tests/control/.
 #
-# usage: tests/soak.sh [BUILD_DIR]
+# usage: tests/soak.sh [BUILD_DIR [STAGE]]      (default: build stage4)
 #
 # From the environment:
 #   RELOADS    how many in each load's minute      (default: 20)
@@ -19,7 +19,7 @@ pace=${PACE:-3}
 requests=${REQUESTS:-100000}
 kills=${KILLS:-50}
 repeats=${REPEATS:-100}
-server=$build/stage4_epoll_reuseport
+server=$(echo "$build/${2:-stage4}"*)
 crowd=$build/bench/crowd
 passed=0
 failed=0
@@ -65,7 +65,7 @@ verdict() {
 start() {
     port=$("$server" start -d -p 0 -w 2 "$@" | sed -n 's/.* on 127.0.0.1:\([0-9]*\).*/\1/p')
     [ -n "$port" ] || exit 1
-    master=$(head -n 1 "$XDG_RUNTIME_DIR/stage4_epoll_reuseport-$port.pid")
+    master=$(head -n 1 "$XDG_RUNTIME_DIR/${server##*/}-$port.pid")
 }
 
 stop() { "$server" stop -p "$port" >/dev/null; }

@@ -118,17 +118,17 @@ class Static(Case):
         self.bad(excerpt("a.empty", "x"), "names nothing")
 
     def test_anchors_in_sources(self):
-        self.write("common/a.c", "\n".join([
+        self.write("common/room/a.c", "\n".join([
             "/* [a.one] */", "int f(void)", "{", '    g("{");', "", "    /* [a.in] */", "    h();",
             "    i(); /* { */", "}", "", "int after;", "/* [a.end] */", ""]))
         self.write("stage1_x/main.c", "/* [a.one] */\nint other;\n")
         with mock.patch.object(book, "ROOT", self.folder):
             known = book.anchors()
         self.assertEqual(known["a.one"], [
-            ("common/a.c", 'int f(void)\n{\n    g("{");\n\n    h();\n    i(); /* { */\n}'),
+            ("common/room/a.c", 'int f(void)\n{\n    g("{");\n\n    h();\n    i(); /* { */\n}'),
             ("stage1_x/main.c", "int other;")])
-        self.assertEqual(known["a.in"], [("common/a.c", "h();\ni(); /* { */")])
-        self.assertEqual(known["a.end"], [("common/a.c", "")])
+        self.assertEqual(known["a.in"], [("common/room/a.c", "h();\ni(); /* { */")])
+        self.assertEqual(known["a.end"], [("common/room/a.c", "")])
 
     def test_brackets_before_a_number_are_left_alone(self):
         text = "b[0 .. n), a[1] and " + LINK.format("2.5", "herd stage1 us")

@@ -1,0 +1,85 @@
+/* client_pool.c - see client_pool.h.
+ * Does not: know HTTP, or whether an answer ended where it should. */
+#include "client/client_pool.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdbool.h>
+#include <unistd.h>
+
+/* Nothing may be there: bytes would be an answer that nobody asked for, and would pass
+ * for the next one. MSG_PEEK in recv(2). */
+static bool silent(int fd)
+{
+    char byte;
+
+    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == -1 && errno == EAGAIN;
+}
+
+int client_pool_take(struct client_pool *pool)
+{
+    while (pool->idle > 0) {
+        int fd = pool->idle_fds[--pool->idle];
+
+        if (silent(fd))
+            return fd;
+        client_pool_close(pool, fd);
+    }
+    return -1;
+}
+
+static int connect_new(const struct client_pool *pool)
+{
+    int on = 1;
+    int fd = socket(pool->address.any.sa_family,
+                    SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd == -1)
+        return -1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* else only slower */
+    if (connect(fd, &pool->address.any, pool->address_len) == -1 &&
+        errno != EINPROGRESS && errno != EINTR) {
+        int error = errno;
+
+        close(fd);
+        errno = error;
+        return -1;
+    }
+    return fd;
+}
+
+int client_pool_connect(struct client_pool *pool)
+{
+    int fd;
+
+    if (pool->open - pool->idle >= pool->max_open) {
+        errno = EBUSY;
+        return -1;
+    }
+    if (pool->open >= pool->max_open) /* an idle one makes room */
+        client_pool_close(pool, pool->idle_fds[--pool->idle]);
+    fd = connect_new(pool);
+    if (fd != -1)
+        pool->open++;
+    return fd;
+}
+
+void client_pool_give(struct client_pool *pool, int fd)
+{
+    if (pool->idle < CLIENT_IDLE_MAX)
+        pool->idle_fds[pool->idle++] = fd;
+    else
+        client_pool_close(pool, fd);
+}
+
+void client_pool_close(struct client_pool *pool, int fd)
+{
+    close(fd);
+    pool->open--;
+}
+
+void client_pool_empty(struct client_pool *pool)
+{
+    while (pool->idle > 0)
+        client_pool_close(pool, pool->idle_fds[--pool->idle]);
+}

@@ -1,0 +1,40 @@
+/* client_pool.h - the connections to one server that a thread asks: some in use, some
+ * kept open for the next request. RFC 9112 section 9.3.
+ * Does not: wait, or end idle ones by a clock; that they were closed is seen when they
+ * would be used.
+ *
+ * A process must not take its idle connections along into a fork(2): two would ask over
+ * the same one. Workers here are forked before anything is served. */
+#ifndef CLIENT_POOL_H
+#define CLIENT_POOL_H
+
+#include "base/address.h"
+
+enum { CLIENT_IDLE_MAX = 16 }; /* kept open between two requests */
+
+/* Set the address and max_open; all else zero. */
+struct client_pool {
+    union address address;
+    socklen_t address_len;
+    int max_open;                  /* connections, idle ones included */
+    int open;                      /* of them */
+    int idle;                      /* of these */
+    int idle_fds[CLIENT_IDLE_MAX]; /* owned; used last: last */
+};
+
+/* An idle connection over which nothing has come, neither bytes nor an end: the one used
+ * last, which the server has had least time to close. -1: there is none. */
+int client_pool_take(struct client_pool *pool);
+
+/* A new one: a non-blocking socket (CLOEXEC, TCP_NODELAY) that connects. -1: errno, or
+ * EBUSY: as many are open as may be. socket(2), connect(2). */
+int client_pool_connect(struct client_pool *pool);
+
+/* Back from use: to be kept, as far as there is room, or to be closed. */
+void client_pool_give(struct client_pool *pool, int fd);
+void client_pool_close(struct client_pool *pool, int fd);
+
+/* Close all that are idle. */
+void client_pool_empty(struct client_pool *pool);
+
+#endif

@@ -1,0 +1,143 @@
+# Tests: the programs, running them, fuzzers, the diffs between stages. Included by the Makefile.
+# Does not: say what is tested; docs/architecture.md draws the rooms below tests/.
+
+## T a test program of make one: make one T=conn
+## N of it one test, or one case: make one T=conn N=cut_anywhere
+## CASE of it one case, beside N: make one T=blackbox N=route_root CASE=stage3-poll
+## SECONDS how long to fuzz: make fuzz SECONDS=600
+
+SECONDS ?= 60
+TESTS := $(patsubst %.c,$(B)/tests/%,$(notdir $(TEST_SRC)))
+CHECK_LIBS = $(shell pkg-config --libs check)
+
+define test_rule
+$(B)/tests/$(basename $(notdir $(1))): $(call obj,$(1) $(HARNESS_SRC)) $(B)/obj/common.a
+endef
+$(foreach t,$(TEST_SRC),$(eval $(call test_rule,$(t))))
+$(TESTS):
+	@mkdir -p $(@D)
+	$(call say,ld $@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -Wl,--wrap=_tcase_add_test -o $@ $^ $(CHECK_LIBS) -lhttp_parser $(EVENT_LIBS)
+
+# Put into a server with LD_PRELOAD, by tests/counts/counts.py.
+COUNTER := $(B)/tests/count_malloc.so
+$(B)/obj/tests/counts/count_malloc.o: ALL_CFLAGS += -fPIC
+$(COUNTER): $(B)/obj/tests/counts/count_malloc.o
+	@mkdir -p $(@D)
+	$(call say,ld $@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -shared -o $@ $^
+
+.PHONY: test one one-program programs run-tests counts soak
+
+
+test: ## set up, build, run all tests
+	@common/setup/setup.sh build test bench $(if $(SANITIZE),,valgrind) $(if $(findstring clang,$(CC)),fuzz)
+	@$(MAKE) --no-print-directory $(PARALLEL) programs
+	@$(MAKE) --no-print-directory run-tests
+
+programs: all $(TESTS) $(COUNTER) $(BENCH) ## build all that the tests and the tutorial use
+	@:
+
+# Under gdb a test must not run in a child.
+ONE := $(B)/tests/test_$(T)
+IS_TEST = $(shell grep -ls 'START_TEST($(N))' tests/*/test_$(T).c)
+ONE_ENV = $(if $(N),$(if $(IS_TEST),TEST_ONE,CK_RUN_CASE)=$(N)) $(if $(CASE),CK_RUN_CASE=$(CASE))
+one: ## build and run one test program, or one test of it: T=conn N=cut_anywhere
+	@$(if $(T),,echo 'make one T=NAME, one of:' $(patsubst test_%,%,$(notdir $(TESTS))); exit 2)
+	@$(MAKE) --no-print-directory $(PARALLEL) one-program
+	@env $(ONE_ENV) $(ONE) >$(ONE).log 2>&1; status=$$?; cat $(ONE).log; \
+	  grep -q 'Checks: [1-9]' $(ONE).log || { echo 'nothing ran: no test or case $(N) $(CASE)'; exit 1; }; \
+	  echo 'under gdb: $(strip $(ONE_ENV) CK_FORK=no) gdb $(ONE)'; exit $$status
+
+one-program: all $(BENCH) $(ONE)
+	@:
+
+# Black-box tests drive servers from outside: the servers go under valgrind, not the tests.
+BLACK_BOX := $(basename $(notdir $(wildcard tests/server/*.c)))
+run-tests: export BUILD_DIR := $(abspath $(B))
+ifdef VALGRIND
+MEMCHECK := valgrind -q --vgdb=no --error-exitcode=99 --leak-check=full
+run-tests: export WRAPPER := $(MEMCHECK)
+run-tests: export SERVER_WRAPPER := $(MEMCHECK) --trace-children=yes
+run-tests: export UNWRAPPED := $(BLACK_BOX)
+run-tests: export TIME_SCALE := 5
+run-tests: export CK_TIMEOUT_MULTIPLIER := 5
+endif
+ifdef SANITIZE
+run-tests: export UBSAN_OPTIONS := print_stacktrace=1:$(UBSAN_OPTIONS)
+run-tests: export TIME_SCALE := 2
+endif
+
+# The black-box tests first: they take longest, and two programs run at a time. What a request
+# costs is counted for the servers as they are, neither sanitized nor under valgrind.
+PLAIN_TESTS := "python3 tests/counts/counts.py $(B)" "python3 tests/test_bench.py" tests/bench_smoke.sh \
+  "python3 tests/test_docs.py" "python3 docs/tools/check.py --static" "python3 tests/rooms.py"
+run-tests:
+	@tests/run.sh $(BLACK_BOX:%=$(B)/tests/%) \
+	  $(filter-out $(BLACK_BOX:%=$(B)/tests/%),$(TESTS)) \
+	  -- tests/diff.sh $(if $(SANITIZE)$(VALGRIND),,$(PLAIN_TESTS))
+
+counts: ## count system calls, allocations, instructions, bytes of a request
+	@common/setup/setup.sh build test valgrind
+	@$(MAKE) --no-print-directory $(PARALLEL) all $(COUNTER)
+	@python3 tests/counts/counts.py $(B)
+
+soak: ## the long tests of process control, some minutes
+	@common/setup/setup.sh build test bench
+	@$(MAKE) --no-print-directory $(PARALLEL) programs
+	@tests/soak.sh $(B)
+
+# The diffs between neighbours: diff-2-3 for stage 3, whose neighbour is 2.
+DIFFS := $(shell awk -F ': ' '$$1 == "neighbour" { split(FILENAME, to, /stage|_/); \
+  print "diff-" $$2 "-" to[2] }' $(STAGES:%=%/facts))
+.PHONY: $(DIFFS) diff-select-poll
+diff-1-2: ## what stage 2 changes in stage 1; so with each stage and its neighbour
+$(DIFFS): diff-%:
+	@tests/diff.sh $(subst -, ,$*)
+diff-select-poll: ## the difference between stage 3's two ways to wait
+	@tests/diff.sh select poll
+
+# ---- Fuzzers ------------------------------------------------------------------------------
+
+.PHONY: fuzz run-fuzz
+
+# libFuzzer is clang's; the code under test is compiled for it once more, with both sanitizers.
+FUZZ_CFLAGS := -std=gnu17 -D_GNU_SOURCE $(WARNINGS) -Icommon -Itests -MMD -MP -g -O1 \
+  -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+FUZZERS := $(FUZZ_SRC:tests/fuzz/%.c=build/fuzz/%)
+fuzz_obj = $(patsubst %.c,build/fuzz/obj/%.o,$(1))
+
+build/fuzz/obj/%.o: %.c Makefile tests/tests.mk
+	@mkdir -p $(@D)
+	$(call say,clang $<)
+	$(Q)clang $(FUZZ_CFLAGS) -c -o $@ $<
+
+build/fuzz/obj/common.a: $(call fuzz_obj,$(COMMON_SRC))
+	$(call say,ar $@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+build/fuzz/fuzz_%: build/fuzz/obj/tests/fuzz/fuzz_%.o build/fuzz/obj/common.a
+	$(call say,ld $@)
+	$(Q)clang $(FUZZ_CFLAGS) -o $@ $^
+
+fuzz: ## set up, build, feed nonsense to the parsers and to conn
+	@common/setup/setup.sh build fuzz
+	@$(MAKE) --no-print-directory $(PARALLEL) $(FUZZERS)
+	@$(MAKE) --no-print-directory -k run-fuzz
+
+run-fuzz: $(FUZZERS:build/fuzz/fuzz_%=run-fuzz-%)
+
+# libFuzzer writes new finds into the first folder only; the corpus in the tree is just read.
+run-fuzz-%: build/fuzz/fuzz_%
+	@mkdir -p build/fuzz/corpus/$*
+	@echo "fuzz_$*: $$(($(SECONDS) / $(words $(FUZZERS)))) seconds"
+	@$< -max_total_time=$$(($(SECONDS) / $(words $(FUZZERS)))) -timeout=10 -print_final_stats=1 \
+	  -artifact_prefix=build/fuzz/$*- build/fuzz/corpus/$* $(wildcard tests/corpus/$*) \
+	  >build/fuzz/$*.log 2>&1 </dev/null || \
+	  { grep -v '^#' build/fuzz/$*.log | tail -n 60; \
+	    echo "fuzz_$*: FAILED; the input:" \
+	      "$$(sed -n 's/.*Test unit written to //p' build/fuzz/$*.log)"; exit 1; }
+	@awk '/^stat::number_of_executed_units/ { runs = $$2 } / cov: / { line = $$0 } \
+	  END { sub(/.* cov: /, "", line); split(line, w, " "); \
+	        printf "fuzz_$*: %d executions, %d edges covered, nothing found\n", runs, w[1] }' \
+	  build/fuzz/$*.log
