@@ -38,11 +38,11 @@ STAGE_SRC := $(foreach s,$(STAGES),$(wildcard $(s)/*.c))
 UNIT_SRC := $(wildcard tests/test_*.c)
 FUZZ_SRC := $(wildcard tests/fuzz_*.c)
 HARNESS_SRC := $(wildcard tests/harness*.c)
-BENCH_SRC := $(wildcard bench/*.c bench/peers/*.c)
+BENCH_SRC := $(wildcard bench/*/*.c)
 C_SRC := $(COMMON_SRC) $(STAGE_SRC) $(wildcard tests/*.c) $(BENCH_SRC)
 C_HDR := $(wildcard */*.h */*/*.h)
 SH_SRC := $(wildcard */*.sh .ci/run)
-PY_SRC := $(wildcard */*.py docs/tools/*.py)
+PY_SRC := $(wildcard */*.py bench/*/*.py docs/tools/*.py)
 
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 BIN := $(STAGES:%=$(B)/%)
@@ -91,23 +91,7 @@ $(B)/tests/%: $(B)/obj/tests/%.o $(call obj,$(HARNESS_SRC)) $(B)/obj/common.a
 	$(call say,ld $@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(CHECK_LIBS) -lhttp_parser $(EVENT_LIBS)
 
-# What the benchmark measures with, and against.
-FLOOR := $(B)/bench/floor
-EVHTTP := $(B)/bench/evhttp
-CROWD := $(B)/bench/crowd
-CLOSE_LISTENER := $(B)/bench/close_listener
-SLOW_UPSTREAM := $(B)/bench/slow_upstream
-BENCH := $(FLOOR) $(EVHTTP) $(CROWD) $(CLOSE_LISTENER) $(SLOW_UPSTREAM)
-$(FLOOR): $(call obj,bench/floor.c)
-$(CLOSE_LISTENER): $(call obj,bench/close_listener.c)
-$(EVHTTP): $(call obj,bench/peers/evhttp.c)
-$(CROWD): $(call obj,$(wildcard bench/crowd*.c)) $(B)/obj/common.a
-$(SLOW_UPSTREAM): $(call obj,$(wildcard bench/slow_*.c)) $(B)/obj/common.a
-$(EVHTTP) $(CROWD) $(SLOW_UPSTREAM): BENCH_LIBS := $(EVENT_LIBS)
-$(BENCH):
-	@mkdir -p $(@D)
-	$(call say,ld $@)
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(BENCH_LIBS)
+include bench/bench.mk
 
 # Put into a server with LD_PRELOAD, by tests/counts.py.
 COUNTER := $(B)/tests/count_malloc.so
@@ -122,10 +106,10 @@ $(COUNTER): $(B)/obj/tests/count_malloc.o
 .PHONY: help setup demo install uninstall clean
 
 help: ## print this
-	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | \
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | \
 	  awk -F '\t' '{ printf "make %-16s %s\n", $$1, $$2 }'
 	@echo
-	@sed -n 's/^## \([A-Z]*\) /  \1\t/p' $(firstword $(MAKEFILE_LIST)) | \
+	@sed -n 's/^## \([A-Z]*\) /  \1\t/p' $(MAKEFILE_LIST) | \
 	  awk -F '\t' '{ printf "%-21s %s\n", $$1, $$2 }'
 
 ## CC compiler: gcc (default) or clang
@@ -134,10 +118,6 @@ help: ## print this
 ## B folder that is built into: make CC=clang B=build/clang
 ## V 1: show the commands that are run
 ## SECONDS how long to fuzz: make fuzz SECONDS=600
-## FULL 1: the long form of make bench
-## ONLY one experiment of make bench or make fooled
-## STAGES servers of make bench: make bench STAGES=stage3_select
-## SAVE a folder for the report: make bench SAVE=docs/results
 ## CHAPTER of make predict: make predict CHAPTER=3
 ## DOC one document: make docs-check DOC=docs/3-select.md
 ## PREFIX where to install: make install PREFIX=$HOME/.local
@@ -172,7 +152,7 @@ clean: ## remove all that was made
 
 # ---- Tests --------------------------------------------------------------------------------
 
-.PHONY: test bench bench-programs fooled soak programs run-tests counts close-listener fuzz run-fuzz diff-1-2 diff-2-3 diff-3-4 diff-select-poll
+.PHONY: test soak programs run-tests counts fuzz run-fuzz diff-1-2 diff-2-3 diff-3-4 diff-select-poll
 
 test: ## set up, build, run all tests
 	@common/setup.sh build test bench $(if $(SANITIZE),,valgrind) $(if $(findstring clang,$(CC)),fuzz)
@@ -212,27 +192,10 @@ counts: ## count system calls, allocations, instructions, bytes of a request
 	@$(MAKE) --no-print-directory $(PARALLEL) all $(COUNTER)
 	@python3 tests/counts.py $(B)
 
-bench-programs: all $(BENCH) $(B)/tests/test_blackbox
-	@:
-
-bench: ## set up, build, measure: build/report/index.html
-	@common/setup.sh build test bench
-	@$(MAKE) --no-print-directory $(PARALLEL) bench-programs
-	@bench/run.py --build $(B) $(if $(FULL),--full) $(if $(ONLY),--only $(ONLY)) \
-	  $(if $(CHOSEN),--stages $(CHOSEN)) $(if $(SAVE),--save $(SAVE))
-
-fooled: ## seven ways to misread a benchmark; one: ONLY=nagle
-	@common/setup.sh build test bench
-	@$(MAKE) --no-print-directory $(PARALLEL) bench-programs
-	@bench/fooled.py --build $(B) $(ONLY)
-
 soak: ## the long tests of process control, some minutes
 	@common/setup.sh build test bench
 	@$(MAKE) --no-print-directory $(PARALLEL) programs
 	@tests/soak.sh $(B)
-
-close-listener: $(CLOSE_LISTENER) ## show what closing a SO_REUSEPORT listener loses
-	@$(CLOSE_LISTENER)
 
 diff-1-2: ## what stage 2 changes in stage 1; so diff-2-3, diff-3-4
 	@tests/diff.sh 1 2

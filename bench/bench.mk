@@ -1,0 +1,43 @@
+# The benchmark: what it measures with and against, and its targets. Included by the Makefile.
+# Does not: say how C is compiled, or which servers there are.
+
+## FULL 1: the long form of make bench
+## ONLY one experiment of make bench or make fooled
+## STAGES servers of make bench: make bench STAGES=stage3_select
+## SAVE a folder for the report: make bench SAVE=docs/results
+
+FLOOR := $(B)/bench/floor
+EVHTTP := $(B)/bench/evhttp
+CROWD := $(B)/bench/crowd
+CLOSE_LISTENER := $(B)/bench/close_listener
+SLOW_UPSTREAM := $(B)/bench/slow_upstream
+BENCH := $(FLOOR) $(EVHTTP) $(CROWD) $(CLOSE_LISTENER) $(SLOW_UPSTREAM)
+$(FLOOR): $(call obj,bench/servers/floor.c)
+$(CLOSE_LISTENER): $(call obj,bench/servers/close_listener.c)
+$(EVHTTP): $(call obj,bench/servers/evhttp.c)
+$(CROWD): $(call obj,$(wildcard bench/crowd/*.c)) $(B)/obj/common.a
+$(SLOW_UPSTREAM): $(call obj,$(wildcard bench/servers/slow_*.c)) $(B)/obj/common.a
+$(EVHTTP) $(CROWD) $(SLOW_UPSTREAM): BENCH_LIBS := $(EVENT_LIBS)
+$(BENCH):
+	@mkdir -p $(@D)
+	$(call say,ld $@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(BENCH_LIBS)
+
+.PHONY: bench bench-programs fooled close-listener
+
+bench-programs: all $(BENCH) $(B)/tests/test_blackbox
+	@:
+
+bench: ## set up, build, measure: build/report/index.html
+	@common/setup.sh build test bench
+	@$(MAKE) --no-print-directory $(PARALLEL) bench-programs
+	@bench/run.py --build $(B) $(if $(FULL),--full) $(if $(ONLY),--only $(ONLY)) \
+	  $(if $(CHOSEN),--stages $(CHOSEN)) $(if $(SAVE),--save $(SAVE))
+
+fooled: ## seven ways to misread a benchmark; one: ONLY=nagle
+	@common/setup.sh build test bench
+	@$(MAKE) --no-print-directory $(PARALLEL) bench-programs
+	@bench/fooled.py --build $(B) $(ONLY)
+
+close-listener: $(CLOSE_LISTENER) ## show what closing a SO_REUSEPORT listener loses
+	@$(CLOSE_LISTENER)
