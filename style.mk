@@ -4,7 +4,7 @@
 .PHONY: lint format lint-format lint-tidy lint-cppcheck lint-sh lint-python dry-compile
 LINTS := lint-format lint-tidy lint-cppcheck lint-sh $(if $(PY_SRC),lint-python)
 
-lint: ## set up; clang-format, clang-tidy, cppcheck, shellcheck
+lint: ## set up; clang-format, clang-tidy, cppcheck, shellcheck, pyflakes, mypy
 	@common/setup/setup.sh build test lint
 	@$(MAKE) --no-print-directory compile_commands.json
 	@$(MAKE) --no-print-directory -k $(LINTS)
@@ -37,9 +37,11 @@ lint-sh:
 	@echo 'shellcheck: $(words $(SH_SRC)) files'
 	@shellcheck $(SH_SRC)
 
+# As on Debian and Ubuntu: pyflakes and mypy are commands there, and no modules of any other python.
 lint-python:
-	@echo 'python3: $(words $(PY_SRC)) files'
-	@PYTHONPYCACHEPREFIX=build/pycache python3 -m py_compile $(PY_SRC)
+	@echo 'pyflakes, mypy: $(words $(PY_SRC)) files'
+	@pyflakes3 $(PY_SRC)
+	@mypy --no-error-summary
 
 format: ## format all C files
 	@common/setup/setup.sh lint

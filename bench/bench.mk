@@ -12,11 +12,11 @@ CROWD := $(B)/bench/crowd
 CLOSE_LISTENER := $(B)/bench/close_listener
 SLOW_UPSTREAM := $(B)/bench/slow_upstream
 BENCH := $(FLOOR) $(EVHTTP) $(CROWD) $(CLOSE_LISTENER) $(SLOW_UPSTREAM)
-$(FLOOR): $(call obj,bench/floor.c)
-$(CLOSE_LISTENER): $(call obj,bench/close_listener.c)
-$(EVHTTP): $(call obj,bench/peers/evhttp.c)
-$(CROWD): $(call obj,$(wildcard bench/crowd*.c)) $(B)/obj/common.a
-$(SLOW_UPSTREAM): $(call obj,$(wildcard bench/slow_*.c)) $(B)/obj/common.a
+$(FLOOR): $(call obj,bench/servers/floor.c)
+$(CLOSE_LISTENER): $(call obj,bench/servers/close_listener.c)
+$(EVHTTP): $(call obj,bench/servers/evhttp.c)
+$(CROWD): $(call obj,$(wildcard bench/crowd/*.c)) $(B)/obj/common.a
+$(SLOW_UPSTREAM): $(call obj,$(wildcard bench/servers/slow_*.c)) $(B)/obj/common.a
 $(EVHTTP) $(CROWD) $(SLOW_UPSTREAM): BENCH_LIBS := $(EVENT_LIBS)
 $(BENCH):
 	@mkdir -p $(@D)

@@ -18,13 +18,10 @@ import resource  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
 
-import candidates  # noqa: E402
-import context  # noqa: E402
-import fooled_clients  # noqa: E402
-import measure  # noqa: E402
-import processes  # noqa: E402
 import run  # noqa: E402
-import tables  # noqa: E402
+from experiments import fooled_clients  # noqa: E402
+from lib import candidates, context, measure, processes  # noqa: E402
+from report import tables  # noqa: E402
 
 BUSY = 0.8               # of its time a generator ran or waited for its cpu: it had no more to give
 CLIENTS = 64

@@ -49,21 +49,9 @@ import textwrap  # noqa: E402
 import time  # noqa: E402
 import traceback  # noqa: E402
 
-import checks  # noqa: E402
-import context  # noqa: E402
-import costs  # noqa: E402
-import environment  # noqa: E402
-import matrix  # noqa: E402
-import measure  # noqa: E402
-import noise  # noqa: E402
-import pictures  # noqa: E402
-import processes  # noqa: E402
-import reload  # noqa: E402
-import report  # noqa: E402
-import tables  # noqa: E402
-import throughput  # noqa: E402
-import waiting  # noqa: E402
-import workers  # noqa: E402
+from experiments import costs, matrix, reload, throughput, waiting, workers  # noqa: E402
+from lib import context, environment, measure, noise, processes  # noqa: E402
+from report import checks, pictures, report, tables  # noqa: E402
 
 COUNTS_SECONDS = 120  # that counting instructions may take
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -30,24 +30,10 @@ from unittest import mock  # noqa: E402
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "bench"))
 
-import axes  # noqa: E402
-import blackbox  # noqa: E402
-import checks  # noqa: E402
-import context  # noqa: E402
-import costs  # noqa: E402
-import environment  # noqa: E402
-import matrix  # noqa: E402
-import measure  # noqa: E402
-import noise  # noqa: E402
-import pictures  # noqa: E402
-import processes  # noqa: E402
-import reload  # noqa: E402
-import report  # noqa: E402
 import run  # noqa: E402
-import tables  # noqa: E402
-import throughput  # noqa: E402
-import waiting  # noqa: E402
-import workers  # noqa: E402
+from experiments import costs, matrix, reload, throughput, waiting, workers  # noqa: E402
+from lib import blackbox, context, environment, measure, noise, processes  # noqa: E402
+from report import axes, checks, pictures, report, tables  # noqa: E402
 
 WRK = """Running 10m test @ http://127.0.0.1:1/
   1 threads and 8 connections
@@ -116,12 +102,12 @@ class Reading(unittest.TestCase):
         line = "  1: 0100007F:1F90 0100007F:{:04X} {} 0:0 00:0 0 0 0 {} 1 0 20 4 30 10 -1\n"
         text = "head\n" + line.format(1, "01", 0) + line.format(2, "01", 77) \
             + line.format(3, "06", 0) + line.format(2, "01", 77)
-        with mock.patch("measure.read", return_value=text):
+        with mock.patch("lib.measure.read", return_value=text):
             self.assertEqual(measure.server_sockets(0x1F90), {"accepted": 1, "queued": 1})
 
     def test_kernel_counters(self):
         text = "TcpExt: A ListenOverflows ListenDrops TCPSynRetrans\nTcpExt: 1 2 3 4\n"
-        with mock.patch("measure.read", return_value=text):
+        with mock.patch("lib.measure.read", return_value=text):
             found = measure.kernel_counters()
         self.assertEqual(found, {"ListenOverflows": 2, "ListenDrops": 3, "TCPSynRetrans": 4})
 
@@ -493,8 +479,8 @@ class Harness(unittest.TestCase):
 
     def test_who_asks_late_does_not_count_it_as_wait(self):
         clock = Clock()
-        with mock.patch("workers.time", clock), \
-                mock.patch("workers.selectors.DefaultSelector", lambda: clock):
+        with mock.patch("experiments.workers.time", clock), \
+                mock.patch("experiments.workers.selectors.DefaultSelector", lambda: clock):
             waits = workers.paced(self.Client, 0.05)
         self.assertGreater(len(waits), 20)
         self.assertAlmostEqual(max(waits), 100, places=3)
@@ -505,8 +491,8 @@ class Harness(unittest.TestCase):
         for i, row in enumerate(rows):
             row["client"] = self.Client(lambda i=i: asked.append(
                 (i, [one["wait_ms"] is None for one in rows[:i] if not one["predicted_ms"]])))
-        with mock.patch("waiting.time", clock), \
-                mock.patch("waiting.selectors.DefaultSelector", lambda: clock):
+        with mock.patch("experiments.waiting.time", clock), \
+                mock.patch("experiments.waiting.selectors.DefaultSelector", lambda: clock):
             waiting.ask_all(rows)
         self.assertEqual(asked, [(1, [True]), (0, []), (2, [False]), (3, [False, False])])
         self.assertTrue(all(row["wait_ms"] < 1 for row in rows), rows)
@@ -563,7 +549,7 @@ tests/test_blackbox.c:478:F:command:keep_alive_rules:3: 1.1 Connection: close
 
     def test_missing_php_is_told(self):
         ctx = context.Context("smoke", "build", quiet=True)
-        with mock.patch("candidates.php_program", return_value=None):
+        with mock.patch("lib.candidates.php_program", return_value=None):
             self.assertEqual(ctx.php(), [])
         self.assertIn("php is not installed (package php-cli)", ctx.notes[0])
 

@@ -504,9 +504,8 @@ class Predict(Case):
                  self.write("http.md", "# Http\n\n<!-- ask herd stage4 clients=8 none -->\n"
                             "1. How many?\n"),
                  self.write("quiet.md", "# Asks nothing\n")]
-        os.makedirs(os.path.join(self.folder, "bench"))
-        shutil.copy(os.path.join(ROOT, "bench", "candidates.py"),
-                    os.path.join(self.folder, "bench"))
+        shutil.copytree(os.path.join(ROOT, "bench", "lib"),
+                        os.path.join(self.folder, "bench", "lib"))
         for where, name, value in (
                 (book, "chapters", lambda: paths), (book, "ROOT", self.folder),
                 (saved, "SAVED_RUN", self.write("saved.json", json.dumps(RUN))),

@@ -16,8 +16,7 @@ import subprocess
 import saved
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-SOURCES = ("common/*/*.[ch]", "stage*/*.[ch]", "bench/*.[ch]", "bench/*/*.[ch]",
-           "tests/*/*.[ch]")
+SOURCES = ("common/*/*.[ch]", "stage*/*.[ch]", "bench/*/*.[ch]", "tests/*/*.[ch]")
 ANCHOR = re.compile(r"^\s*/\* \[([\w.-]+)\] \*/$")
 DIRECTIVE = re.compile(r"^<!-- (\w[\w-]*)\b:?\s*(.*?) -->$")
 KNOWN = {"excerpt": True, "diff": True, "check": True, "not": True,  # above a fenced block

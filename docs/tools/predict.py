@@ -173,7 +173,7 @@ def experiments_of(selector):
 def programs_of(selectors):
     """The servers to measure; none if all are needed."""
     sys.path.insert(0, BENCH)
-    import candidates
+    from lib import candidates
     program = {key: program for key, _, program, *_ in candidates.STAGES}
     program.update({peer: peer for peer in ("floor", "nginx", "evhttp")})
     found = {next((program[word] for word in words if word in program), None)

@@ -8,8 +8,7 @@ import re
 import shutil
 import time
 
-import candidates
-import measure
+from lib import candidates, measure
 
 LOOK_SECONDS = 0.5    # while the benchmark itself does nothing
 FLOOR_LOADS = 3       # before the run, and after it

@@ -12,13 +12,13 @@ import statistics
 import subprocess
 import time
 
-import processes
+from lib import processes
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+WRK = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "wrk")
 TICKS = os.sysconf("SC_CLK_TCK")
 WRK_TIMEOUT_SECONDS = 10  # wrk's own default is 2 s, and answers later than that count as lost
-REPORT_LUA = os.path.join(HERE, "wrk", "report.lua")
-PIPELINE_LUA = os.path.join(HERE, "wrk", "pipeline.lua")
+REPORT_LUA = os.path.join(WRK, "report.lua")
+PIPELINE_LUA = os.path.join(WRK, "pipeline.lua")
 GENERATOR_BOUND = 0.95    # a generator that used more than this of its cpu was the bottleneck
 
 
@@ -316,7 +316,7 @@ def load_row(wrk_result, usage, clients, sockets=None):
 # ---- crowd ---------------------------------------------------------------------------------
 
 class Crowd:
-    """Clients of bench/crowd.c at work; .ready: what it said once all had got where they were
+    """Clients of bench/crowd/ at work; .ready: what it said once all had got where they were
     meant to get. Where they cannot, as behind a server that blocks, `patience` ends the wait
     for that, and .ready is {}."""
 

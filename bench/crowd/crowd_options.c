@@ -1,5 +1,7 @@
 /* crowd_options.c - the command line of crowd.
  * Does not: connect anywhere. */
+#include "crowd_options.h"
+
 #include <argp.h>
 #include <arpa/inet.h>
 #include <errno.h>
@@ -8,7 +10,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "crowd.h"
+#include "crowd_answer.h"
 
 enum { MAX_CONNECTIONS = 1000000, MAX_DEPTH = 1024, MAX_SECONDS = 86400 };
 

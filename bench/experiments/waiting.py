@@ -9,9 +9,8 @@ import selectors
 import socket
 import time
 
-import checks
-import measure
-import processes
+from lib import measure, processes
+from report import checks
 
 BLOCKING_WORKERS = 4     # of stage 2 where clients hold workers
 SILENT_SECONDS = 1       # --keepalive: how long a server bears with a silent client

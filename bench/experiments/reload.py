@@ -4,10 +4,8 @@ Does not: change the program; what runs is replaced by itself, by the same road.
 """
 import time
 
-import candidates
-import checks
-import measure
-import processes
+from lib import candidates, measure, processes
+from report import checks
 
 CLIENTS = 32
 PREFORK_WORKERS = 64    # of stage 2: each client holds one, and the old and the new overlap

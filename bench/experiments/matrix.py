@@ -6,11 +6,10 @@ import os
 import signal
 import time
 
-import checks
-import measure
-import processes
-from waiting import READ_BYTES_PER_S, REPLY_BYTES
-from workers import start_ticks, workers_alive
+from experiments.waiting import READ_BYTES_PER_S, REPLY_BYTES
+from experiments.workers import start_ticks, workers_alive
+from lib import measure, processes
+from report import checks
 
 WORKERS = 4           # of stages 2 and 4
 ATTACKERS = 8         # more than workers

@@ -17,7 +17,7 @@ import re
 import subprocess
 import textwrap
 
-import axes
+from report import axes
 
 INK = "#767676"  # gnuplot's; tidy() makes it the colour of the text around
 COLOURS = {

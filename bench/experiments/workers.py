@@ -12,10 +12,9 @@ import socket
 import statistics
 import time
 
-import checks
-import measure
-import processes
-from costs import traced
+from experiments.costs import traced
+from lib import measure, processes
+from report import checks
 
 WORKERS = 4
 KILLED_WORKERS = 8      # each lives for 8 x 0.2 s: long enough to be replaced at once

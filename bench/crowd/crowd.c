@@ -1,9 +1,18 @@
 /* crowd.c - thousands of odd clients of one server on this machine, and a strict account
  * of what became of each request.
  * Does not: load other machines (it refuses any address but a loopback one), or replace
- * wrk where the most requests per second are wanted. */
-#include "crowd.h"
-
+ * wrk where the most requests per second are wanted.
+ *
+ * Who calls whom, downwards only:
+ *   crowd.c             main, the pace of new clients, "ready", the end
+ *   crowd_report.c      the lines of JSON
+ *   crowd_client.c      one client: connect, ask, wait, fail, begin again
+ *   crowd_socket.c      a socket for it
+ *   crowd_read.c        bytes to answers, answers to the account; what was found
+ *   crowd_run.c         the run, its clients, the account
+ *   crowd_options.c     the command line
+ *   crowd_answer.c      bytes of an answer to a verdict
+ *   crowd_histogram.c   many times in little memory */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,6 +22,8 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "crowd_client.h"
+#include "crowd_report.h"
 
 enum {
     TICK_MS = 10,   /* between two looks at who is due, and whether all are there */
@@ -20,8 +31,6 @@ enum {
     PATIENCE_MS = 1000, /* comes after the kernel's handshake. Who waits longer, waits */
     SPARE_FDS = 32,
 };
-
-struct run run;
 
 static struct event tick, deadline, sample, signals[2], eof;
 static bool ready;

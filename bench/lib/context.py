@@ -8,9 +8,7 @@ import shutil
 import sys
 import time
 
-import candidates
-import measure
-import processes
+from lib import candidates, measure, processes
 
 # The three forms of a run. seconds: of one measured load; rounds: how often candidates take
 # turns at `main_clients`; other_rounds: at the other numbers of clients; contestants, cost and

@@ -4,8 +4,7 @@ Does not: measure or draw; pictures come in as SVG text.
 """
 import html
 
-import checks
-import tables
+from report import checks, tables
 
 STYLE = """
 :root { color-scheme: light dark; --fg: #1c2024; --bg: #ffffff; --soft: #5f6870; --line: #d5dae0;
@@ -85,7 +84,7 @@ METHOD = [
     "How quiet the machine was is said above: idle and stolen time and the run queue while this "
     "benchmark did nothing, before and after, and how far apart the floor's costs were then.",
     "PHP select is a server of some 40 lines, as tutorials in PHP write them "
-    "(bench/peers/select.php): one read is taken for one request, and nothing is parsed.",
+    "(bench/servers/select.php): one read is taken for one request, and nothing is parsed.",
     "All on one machine, over loopback. Where there are two cpus, a server runs on the first and "
     "whoever loads it on the last; the experiments with several workers give servers all cpus, "
     "and say so. Nothing is compared that was not measured in the same run.",

@@ -11,10 +11,10 @@ import socket
 import threading
 import time
 
-import measure
-import tables
-import workers
-from waiting import REQUEST
+from experiments import workers
+from experiments.waiting import REQUEST
+from lib import measure
+from report import tables
 
 BACKLOG = 4
 HELD_MS = 1500           # the first client holds the only process so long

@@ -8,8 +8,7 @@ import os
 import re
 import subprocess
 
-import measure
-import processes
+from lib import measure, processes
 
 SUITE_SECONDS = 240   # most of it is the suite's patience with what never comes
 REFUSALS = "refuses"  # the test with one check for each malformed request

@@ -3,11 +3,9 @@ pipelined.
 
 Does not: break anything on purpose.
 """
-import blackbox
-import candidates
-import checks
-import measure
-from context import PARTS_DEPTH
+from lib import blackbox, candidates, measure
+from lib.context import PARTS_DEPTH
+from report import checks
 
 DEPTH = 16             # requests of a batch when pipelining
 PHP_BESIDE = "stage3-select"  # the stage that does the same with the same call

@@ -1,5 +1,5 @@
 /* crowd_client.c - one client: connect, ask, wait, fail, begin again.
- * Does not: read answers (crowd_read.c), or decide when the run begins or ends.
+ * Does not: judge what it reads; crowd_read.c does.
  *
  * Between client_start() and client_stop() a client lives by two events, its socket's and
  * its timer's. What the timer means depends on where the client is:
@@ -7,22 +7,23 @@
  *   connecting  the connection took too long
  *   open        drip: next byte; slow-read: next slice; with a request under way: its
  *               answer took too long; without: time to ask */
+#include "crowd_client.h"
+
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
-#include "crowd.h"
+#include "crowd_read.h"
+#include "crowd_socket.h"
 
 enum {
-    BACK_OFF_MS = 10,   /* before another try after one that failed */
-    PER_SOURCE = 20000, /* connections from one address; it has some 28,000 ports */
-    SOURCES = 250,
+    BACK_OFF_MS = 10, /* before another try after one that failed */
+    READ_ROUNDS = 16, /* then others have their turn */
 };
 
+/* The turn of a client: what it waits for leads back to its beginning. */
 static void on_io(evutil_socket_t fd, short what, void *arg);
-static void client_open(struct client *c);
+static void open_client(struct client *c);
 
 /* ---- events ---- */
 
@@ -40,7 +41,7 @@ static void watch(struct client *c, short what)
     }
 }
 
-void client_wait_ms(struct client *c, int64_t ms)
+static void wait_ms(struct client *c, int64_t ms)
 {
     struct timeval time = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
 
@@ -55,15 +56,6 @@ static void wait_timeout(struct client *c)
 }
 
 /* ---- the end of a connection, of a client ---- */
-
-void client_settle(struct client *c)
-{
-    if (!c->settled) {
-        c->settled = true;
-        run.settled++;
-        run.changed_ns = now_ns();
-    }
-}
 
 static void let_go(struct client *c)
 {
@@ -83,12 +75,7 @@ static void over(struct client *c)
         event_base_loopbreak(run.base);
 }
 
-bool client_may_ask(void)
-{
-    return !run.stopping && (run.opt.requests == 0 || run.granted < run.opt.requests);
-}
-
-void client_again(struct client *c, int delay_ms)
+static void again(struct client *c, int delay_ms)
 {
     let_go(c);
     if (run.opt.traits->holder || !client_may_ask()) {
@@ -97,12 +84,12 @@ void client_again(struct client *c, int delay_ms)
     }
     c->state = CLIENT_AWAY;
     if (delay_ms == -1)
-        client_open(c);
+        open_client(c);
     else
-        client_wait_ms(c, delay_ms);
+        wait_ms(c, delay_ms);
 }
 
-int client_pause_ms(const struct client *c)
+static int pause_ms(const struct client *c)
 {
     int64_t elapsed;
 
@@ -112,27 +99,14 @@ int client_pause_ms(const struct client *c)
     return elapsed < run.opt.interval_ms ? (int)(run.opt.interval_ms - elapsed) : 0;
 }
 
-int client_retry_ms(const struct client *c)
+static int retry_ms(const struct client *c)
 {
-    int ms = client_pause_ms(c);
+    int ms = pause_ms(c);
 
     return ms > BACK_OFF_MS ? ms : BACK_OFF_MS;
 }
 
-void client_fail(struct client *c, enum failure why)
-{
-    uint32_t unsent = (uint32_t)((c->to_send - c->sent) / run.request_len);
-
-    /* Those that did not even begin to leave this process were never made. */
-    c->outstanding -= unsent;
-    run.counts.requests -= unsent;
-    run.granted -= unsent;
-    run.counts.failures[why] += c->outstanding;
-    c->outstanding = 0;
-    c->to_send = c->sent = 0;
-}
-
-void client_ended(struct client *c, bool reset)
+static void ended(struct client *c, bool reset)
 {
     bool partial = c->answer.started && c->outstanding == 0;
 
@@ -144,17 +118,39 @@ void client_ended(struct client *c, bool reset)
         histogram_add(&run.closed_after, run.changed_ns - c->established_ns);
     }
     if (run.opt.behaviour == NEVER_READ) {
-        client_again(c, 0); /* what became of its request it never wanted to know */
+        again(c, 0); /* what became of its request it never wanted to know */
     } else if (c->outstanding == 0) {
         run.counts.closed_idle += c->answers > 0 && !c->last;
-        client_again(c, client_pause_ms(c));
+        again(c, pause_ms(c));
     } else {
         if (!c->heard && c->answers > 0)
             client_fail(c, FAILED_RACED);
         else
             client_fail(c, reset ? FAILED_RESET : FAILED_CLOSED);
-        client_again(c, client_retry_ms(c));
+        again(c, retry_ms(c));
     }
+}
+
+/* What was read decides how it goes on. */
+static void follow(struct client *c, enum reading what)
+{
+    if (what == READ_END || what == READ_RESET)
+        ended(c, what == READ_RESET);
+    else if (what == READ_WRONG)
+        again(c, retry_ms(c));
+    else if (what == READ_LAST)
+        again(c, run.opt.interval_ms > 0 ? pause_ms(c) : -1);
+}
+
+/* The connection is broken: first read what had come before. */
+static void broken(struct client *c)
+{
+    enum reading what = run.opt.behaviour == NEVER_READ ? READ_NONE : READ_SOME;
+    uint64_t n;
+
+    while (what == READ_SOME)
+        what = client_read(c, UINT64_MAX, &n);
+    follow(c, what == READ_NONE ? READ_RESET : what);
 }
 
 /* ---- asking ---- */
@@ -174,7 +170,7 @@ static void send_rest(struct client *c)
     ssize_t n = send(c->fd, run.request + c->sent, c->to_send - c->sent, MSG_NOSIGNAL);
 
     if (n == -1 && errno != EAGAIN && errno != EINTR) {
-        client_read_out(c);
+        broken(c);
         return;
     }
     if (n > 0) {
@@ -206,7 +202,7 @@ static void ask(struct client *c, int64_t since)
     send_rest(c);
 }
 
-void client_ask_next(struct client *c)
+static void ask_next(struct client *c)
 {
     if (client_may_ask())
         ask(c, now_ns());
@@ -223,7 +219,7 @@ static void drip(struct client *c)
         if (c->outstanding == 0)
             over(c);
         else
-            client_wait_ms(c, run.opt.interval_ms);
+            wait_ms(c, run.opt.interval_ms);
         return;
     }
     if (send(c->fd, run.request + c->paced, 1, MSG_NOSIGNAL) == 1) {
@@ -231,7 +227,7 @@ static void drip(struct client *c)
         run.granted += c->paced == 0;
         c->paced++;
     } else if (errno != EAGAIN) {
-        client_read_out(c);
+        broken(c);
         return;
     }
     client_settle(c);
@@ -242,7 +238,7 @@ static void drip(struct client *c)
         c->heard = false;
         run.counts.requests++;
     }
-    client_wait_ms(c, run.opt.interval_ms);
+    wait_ms(c, run.opt.interval_ms);
 }
 
 /* Half of a head, which always fits into an empty send buffer. */
@@ -251,7 +247,7 @@ static void send_half(struct client *c)
     ssize_t n = send(c->fd, run.request, run.request_len / 2, MSG_NOSIGNAL);
 
     if (n == -1) {
-        client_read_out(c);
+        broken(c);
         return;
     }
     run.counts.bytes_written += (uint64_t)n;
@@ -269,7 +265,51 @@ static void ask_and_reset(struct client *c)
         run.counts.bytes_written += run.request_len;
     }
     setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
-    client_again(c, run.opt.interval_ms);
+    again(c, run.opt.interval_ms);
+}
+
+/* ---- reading ---- */
+
+/* Bytes are there. Read until there are no more, so that the end of the stream is seen
+ * before the next request is written. */
+static void read_on(struct client *c)
+{
+    enum reading what = READ_SOME;
+    uint64_t n;
+
+    for (int round = 0; round < READ_ROUNDS && what == READ_SOME; round++)
+        what = client_read(c, UINT64_MAX, &n);
+    if (what != READ_SOME && what != READ_NONE) {
+        follow(c, what);
+        return;
+    }
+    if (run.opt.traits->holder || c->outstanding > 0 || c->answer.started)
+        return;
+    if (run.opt.interval_ms > 0 && client_may_ask())
+        wait_ms(c, run.opt.interval_ms);
+    else
+        ask_next(c);
+}
+
+/* Read as many bytes as --rate allows by now; ask anew when the answer is complete. */
+static void read_slice(struct client *c)
+{
+    double seconds = (double)(now_ns() - c->established_ns) / 1e9;
+    uint64_t allowed = (uint64_t)(seconds * (double)run.opt.rate);
+    enum reading what = READ_SOME;
+    uint64_t n;
+
+    while (what == READ_SOME && c->paced < allowed) {
+        what = client_read(c, allowed - c->paced, &n);
+        c->paced += n;
+    }
+    if (what != READ_SOME && what != READ_NONE) {
+        follow(c, what);
+        return;
+    }
+    wait_ms(c, run.opt.interval_ms);
+    if (c->outstanding == 0 && !c->last)
+        ask_next(c);
 }
 
 /* ---- connecting ---- */
@@ -298,12 +338,12 @@ static void begin(struct client *c)
     case SLOW_READ:
     case NEVER_READ:
         client_settle(c);
-        client_ask_next(c);
+        ask_next(c);
         if (run.opt.behaviour == SLOW_READ && c->state == CLIENT_OPEN)
-            client_wait_ms(c, run.opt.interval_ms);
+            wait_ms(c, run.opt.interval_ms);
         break;
     default:
-        client_ask_next(c);
+        ask_next(c);
         break;
     }
 }
@@ -329,7 +369,7 @@ static void connect_failed(struct client *c, int error)
         run.counts.connect_errno = error;
     }
     client_settle(c);
-    client_again(c, client_retry_ms(c));
+    again(c, retry_ms(c));
 }
 
 /* Asked again, connect(2) says what became of the first time. */
@@ -343,43 +383,7 @@ static void try_connect(struct client *c)
         connect_failed(c, errno);
 }
 
-/* One address has ports for some 28,000 connections to one server; all of 127.0.0.0/8 is
- * ours. Closed connections hold their ports for a while: the number of all counts. */
-static int bind_source(int fd)
-{
-    uint64_t nth = run.counts.offered / PER_SOURCE % SOURCES;
-    struct sockaddr_in source = { .sin_family = AF_INET,
-                                  .sin_addr.s_addr =
-                                      htonl(INADDR_LOOPBACK + (uint32_t)nth) };
-    int yes = 1;
-
-    if (nth == 0 || run.opt.address.ss_family != AF_INET)
-        return 0;
-    /* The port is chosen when the other end is known: ip(7). */
-    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof(yes));
-    return bind(fd, (struct sockaddr *)&source, sizeof(source));
-}
-
-static int open_socket(void)
-{
-    int fd =
-        socket(run.opt.address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int yes = 1;
-
-    if (fd == -1)
-        return -1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
-    if (run.opt.receive_buffer > 0)
-        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &run.opt.receive_buffer,
-                   sizeof(run.opt.receive_buffer));
-    if (bind_source(fd) == -1) {
-        close(fd);
-        return -1;
-    }
-    return fd;
-}
-
-static void client_open(struct client *c)
+static void open_client(struct client *c)
 {
     c->state = CLIENT_CONNECTING;
     c->last = c->heard = c->wrong = false;
@@ -387,7 +391,7 @@ static void client_open(struct client *c)
     c->sent = c->to_send = 0;
     c->answer = (struct answer){ 0 };
     c->paced = 0;
-    c->fd = open_socket();
+    c->fd = socket_open();
     run.counts.offered++;
     run.granted += run.opt.traits->fresh;
     if (c->fd == -1) {
@@ -417,9 +421,9 @@ static void on_io(evutil_socket_t fd, short what, void *arg)
     else if (what & EV_WRITE)
         send_rest(c);
     else if (run.opt.behaviour == NEVER_READ)
-        client_look(c);
+        follow(c, client_look(c));
     else
-        client_read(c);
+        read_on(c);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
@@ -429,18 +433,18 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     if (c->state == CLIENT_AWAY) {
-        client_open(c);
+        open_client(c);
     } else if (c->state == CLIENT_CONNECTING) {
         connect_failed(c, ETIMEDOUT);
     } else if (run.opt.behaviour == DRIP) {
         drip(c);
     } else if (run.opt.behaviour == SLOW_READ) {
-        client_read_slice(c);
+        read_slice(c);
     } else if (c->outstanding > 0) {
         client_fail(c, FAILED_TIMEOUT);
-        client_again(c, client_pause_ms(c));
+        again(c, pause_ms(c));
     } else {
-        client_ask_next(c);
+        ask_next(c);
     }
 }
 
@@ -453,7 +457,7 @@ void client_init(struct client *c)
 void client_start(struct client *c)
 {
     if (client_may_ask())
-        client_open(c);
+        open_client(c);
     else
         over(c);
 }

@@ -1,15 +1,12 @@
-/* crowd_read.c - a client reads: bytes to answers, answers to their place in the account.
- * Does not: write, connect, or know what comes next; crowd_client.c does. */
+/* crowd_read.c - see crowd_read.h. */
+#include "crowd_read.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
 
-#include "crowd.h"
-
-enum {
-    INPUT = 65536,
-    READ_ROUNDS = 16, /* then others have their turn */
-};
+enum { INPUT = 65536 };
 
 static char input[INPUT];
 
@@ -118,70 +115,23 @@ static bool take(struct client *c, const char *bytes, size_t n)
     return true;
 }
 
-/* Read at most `most` bytes. Returns how many, 0: none for now, -1: the connection is no
- * more what it was. */
-static ssize_t read_some(struct client *c, size_t most)
+enum reading client_read(struct client *c, uint64_t most, uint64_t *n)
 {
-    ssize_t n = recv(c->fd, input, most < INPUT ? most : INPUT, 0);
+    ssize_t got = recv(c->fd, input, most < INPUT ? (size_t)most : INPUT, 0);
 
-    if (n > 0) {
-        run.counts.bytes_read += (uint64_t)n;
-        if (take(c, input, (size_t)n))
-            return n;
-        if (c->wrong)
-            client_again(c, client_retry_ms(c));
-        else
-            client_again(c, run.opt.interval_ms > 0 ? client_pause_ms(c) : -1);
-        return -1;
+    *n = got > 0 ? (uint64_t)got : 0;
+    if (got > 0) {
+        run.counts.bytes_read += *n;
+        if (take(c, input, (size_t)got))
+            return READ_SOME;
+        return c->wrong ? READ_WRONG : READ_LAST;
     }
-    if (n == -1 && (errno == EAGAIN || errno == EINTR))
-        return 0;
-    client_ended(c, n == -1);
-    return -1;
+    if (got == -1 && (errno == EAGAIN || errno == EINTR))
+        return READ_NONE;
+    return got == -1 ? READ_RESET : READ_END;
 }
 
-void client_read_out(struct client *c)
-{
-    ssize_t n = run.opt.behaviour == NEVER_READ ? 0 : 1;
-
-    while (n > 0)
-        n = read_some(c, INPUT);
-    if (n == 0)
-        client_ended(c, true);
-}
-
-void client_read(struct client *c)
-{
-    ssize_t n = 1;
-
-    for (int round = 0; round < READ_ROUNDS && n > 0; round++)
-        n = read_some(c, INPUT);
-    if (n == -1 || run.opt.traits->holder || c->outstanding > 0 || c->answer.started)
-        return;
-    if (run.opt.interval_ms > 0 && client_may_ask())
-        client_wait_ms(c, run.opt.interval_ms);
-    else
-        client_ask_next(c);
-}
-
-void client_read_slice(struct client *c)
-{
-    double seconds = (double)(now_ns() - c->established_ns) / 1e9;
-    uint64_t allowed = (uint64_t)(seconds * (double)run.opt.rate);
-    ssize_t n = 1;
-
-    while (n > 0 && c->paced < allowed) {
-        n = read_some(c, (size_t)(allowed - c->paced));
-        if (n == -1)
-            return;
-        c->paced += (uint64_t)n;
-    }
-    client_wait_ms(c, run.opt.interval_ms);
-    if (c->outstanding == 0 && !c->last)
-        client_ask_next(c);
-}
-
-void client_look(struct client *c)
+enum reading client_look(struct client *c)
 {
     struct pollfd p = { .fd = c->fd, .events = POLLRDHUP };
     char head[12];
@@ -194,6 +144,7 @@ void client_look(struct client *c)
         }
         run.counts.answered_408 += memcmp(head + 9, "408", 3) == 0;
     }
-    if (poll(&p, 1, 0) == 1 && p.revents & (POLLRDHUP | POLLHUP | POLLERR))
-        client_ended(c, p.revents & POLLERR);
+    if (poll(&p, 1, 0) != 1 || !(p.revents & (POLLRDHUP | POLLHUP | POLLERR)))
+        return READ_NONE;
+    return p.revents & POLLERR ? READ_RESET : READ_END;
 }

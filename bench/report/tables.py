@@ -2,7 +2,7 @@
 
 Does not: measure, or know HTML.
 """
-import checks
+from report import checks
 
 PAGE_ONLY = True
 

@@ -1,89 +1,17 @@
-/* crowd.h - what the parts of the crowd client share: options, counters, the run.
- * Does not: belong to any server; nothing in common/ knows it.
- *
- *   crowd.c           main, the pace of new clients, "ready", the end
- *   crowd_options.c   the command line
- *   crowd_client.c    one client: connect, ask, wait, fail, begin again
- *   crowd_read.c      the same client: read, judge, account
- *   crowd_answer.c    bytes of an answer to a verdict
- *   crowd_report.c    histograms, and the lines of JSON
- */
-#ifndef CROWD_H
-#define CROWD_H
+/* crowd_run.h - the run: its clients, and the account of what became of each request.
+ * Does not: read, write, wait or print. */
+#ifndef CROWD_RUN_H
+#define CROWD_RUN_H
 
 #include <event2/event.h>
 #include <event2/event_struct.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/socket.h>
 #include <time.h>
 
 #include "crowd_answer.h"
-#include "crowd_report.h"
-
-enum behaviour {
-    SILENT,
-    HALF,
-    DRIP,
-    IDLE,
-    SLOW_READ,
-    NEVER_READ, /* holders: stay until the end */
-    RESET,
-    PROBE,
-    SHORT,
-    KEEP_ALIVE,
-    PIPELINED, /* loops: again and again */
-    BEHAVIOURS
-};
-
-/* What sets the behaviours apart. */
-struct traits {
-    const char *name;
-    const char *help;
-    bool holder; /* connects once and stays */
-    bool fresh;  /* a new connection for every request */
-    bool timed;  /* answers are awaited for --timeout at most */
-    bool small;  /* a small receive buffer, so that the server feels who does not read */
-    int interval_ms; /* default of --interval */
-};
-
-extern const struct traits behaviours[BEHAVIOURS];
-
-enum { MAX_EXPECTED = 8 };
-
-/* An answer's body, by its length and hash; how often it came. */
-struct expected {
-    uint64_t len;
-    uint64_t hash;
-    uint64_t seen;
-};
-
-struct crowd_options {
-    enum behaviour behaviour;
-    const struct traits *traits;     /* borrowed: of the behaviour */
-    struct sockaddr_storage address; /* of the server; loopback */
-    socklen_t address_len;
-    const char *host; /* the address as given; borrowed */
-    const char *path; /* borrowed */
-    int port;
-    int connections;
-    int depth;        /* requests in one write: 1 but for pipelined */
-    int connect_rate; /* new clients per second, at the start; 0: all at once */
-    int interval_ms;
-    int timeout_ms;
-    int receive_buffer; /* bytes; 0: the kernel's default */
-    int sample_ms;      /* between two lines "sample"; 0: none */
-    int64_t run_ms;
-    uint64_t rate;     /* bytes per second a slow reader reads */
-    uint64_t requests; /* end after so many; 0: no limit */
-    bool until_eof;    /* end when stdin does */
-    bool any_body;     /* bodies are not compared */
-    int n_expected;    /* 0: the first answer seen is what the others must be */
-    struct expected expected[MAX_EXPECTED];
-};
-
-/* Read the command line; die(EXIT_USAGE) if it is wrong. */
-void crowd_options_parse(struct crowd_options *opt, int argc, char **argv);
+#include "crowd_histogram.h"
+#include "crowd_options.h"
 
 enum failure {
     FAILED_TIMEOUT,      /* no complete answer within --timeout */
@@ -170,60 +98,13 @@ static inline int64_t now_ns(void)
     return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
 }
 
-/* ---- a client, for crowd.c ---- */
-
-/* Make a client of zeroed memory. */
-void client_init(struct client *c);
-
-/* It begins. */
-void client_start(struct client *c);
-
-/* The run stops: who waits for no answer is over now, others will be. at_once: all. */
-void client_stop(struct client *c, bool at_once);
-
-/* ---- between its two files: crowd_client.c ---- */
-
 /* Its first connection is where it was meant to get, or never will be. */
 void client_settle(struct client *c);
 
 /* All requests without answer have failed. */
 void client_fail(struct client *c, enum failure why);
 
-/* The server has ended the connection; reset: by RST. */
-void client_ended(struct client *c, bool reset);
-
-/* The connection is done with. A holder has nothing else; the others begin anew after
- * delay_ms; -1: at once. */
-void client_again(struct client *c, int delay_ms);
-
-/* How long to pause before the next go: it shall begin --interval after the last one
- * began (probe) or ended. client_retry_ms(): after a failure; who fails at once must not
- * be hammered. */
-int client_pause_ms(const struct client *c);
-int client_retry_ms(const struct client *c);
-
 /* Neither the run stops nor is --requests reached. */
 bool client_may_ask(void);
-
-/* The open connection has nothing under way: ask, or be over. */
-void client_ask_next(struct client *c);
-
-/* Set the timer. */
-void client_wait_ms(struct client *c, int64_t ms);
-
-/* ---- and crowd_read.c ---- */
-
-/* Bytes are there. Read until there are no more, so that the end of the stream is seen
- * before the next request is written. */
-void client_read(struct client *c);
-
-/* The connection is broken: read what had come before, then client_ended(). */
-void client_read_out(struct client *c);
-
-/* Read as many bytes as --rate allows by now; ask anew when the answer is complete. */
-void client_read_slice(struct client *c);
-
-/* Something came that shall stay unread: is it the end? A refusal is looked at only. */
-void client_look(struct client *c);
 
 #endif

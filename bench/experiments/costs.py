@@ -11,9 +11,8 @@ import socket
 import tempfile
 import time
 
-import checks
-import measure
-import processes
+from lib import measure, processes
+from report import checks
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LARGE_BYTES = 4 << 20  # more than a turn of the loop sends, and than the sockets hold

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+SERVERS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "servers")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def php_command():
     """What PHP has to complain of goes to stderr: nobody reads its stdout behind the first
     line."""
     return [php_program(), "-d", "display_errors=stderr", "-d", "log_errors=0",
-            os.path.join(HERE, "peers", "select.php")]
+            os.path.join(SERVERS, "select.php")]
 
 
 def php():
@@ -110,7 +110,7 @@ def free_port():
 def nginx_command(candidate, folder):
     """Fill in the template; nginx keeps all its files in `folder`."""
     port = free_port()
-    with open(os.path.join(HERE, "peers", "nginx.conf.in"), encoding="utf-8") as file:
+    with open(os.path.join(SERVERS, "nginx.conf.in"), encoding="utf-8") as file:
         text = file.read()
     for name, value in (("PORT", port), ("DIR", folder), ("WORKERS", candidate.workers)):
         text = text.replace(f"@{name}@", str(value))

@@ -10,8 +10,8 @@ import resource
 import shutil
 import subprocess
 
-import candidates
-from measure import read
+from lib import candidates
+from lib.measure import read
 
 SYSCTLS = ("net/core/somaxconn", "net/ipv4/tcp_max_syn_backlog", "net/ipv4/ip_local_port_range",
            "net/ipv4/tcp_tw_reuse", "net/ipv4/tcp_rmem", "net/ipv4/tcp_wmem",
