@@ -248,17 +248,9 @@ static void on_connect(struct conn *c)
     log_line(LOG_DEBUG, "client %d: connected", c->fd);
 }
 
-static void on_message(struct conn *c, const void *message)
+/* False: there is no such page. */
+static bool route(struct conn *c, const struct request *req, struct slice path)
 {
-    const struct request *req = message;
-    struct slice path = req->path;
-    char plain[PATH_CAP];
-
-    if (memchr(path.base, '%', path.len)) {
-        ssize_t len = http_unescape(path, false, plain, sizeof(plain));
-
-        path = (struct slice){ plain, len < 0 ? 0 : (size_t)len };
-    }
     for (int i = 0; i < ROUTES; i++) {
         if (!slice_equal(path, routes[i].path))
             continue;
@@ -267,9 +259,23 @@ static void on_message(struct conn *c, const void *message)
         else
             http_reply(c, req, 405, text, routes[i].allow,
                        SLICE("method not allowed here\n"));
-        return;
+        return true;
     }
-    http_reply(c, req, 404, text, none, SLICE("no such page\n"));
+    return false;
+}
+
+static void on_message(struct conn *c, const void *message)
+{
+    const struct request *req = message;
+    char plain[PATH_CAP];
+    ssize_t len;
+
+    if (route(c, req, req->path))
+        return;
+    len =
+        http_unescape(req->path, false, plain, sizeof(plain)); /* "/%65cho" is one, too */
+    if (len <= 0 || !route(c, req, (struct slice){ plain, (size_t)len }))
+        http_reply(c, req, 404, text, none, SLICE("no such page\n"));
 }
 
 static void on_close(struct conn *c)

@@ -121,4 +121,15 @@ static inline bool conn_is_last(const struct conn *c)
     return stopping && !(c->held > 0 ? c->in.len > c->held : c->behind);
 }
 
+/* --- for serve.c -------------------------------------------------------------------- */
+
+/* The deferred message is answered, or need not be any more: let go of it. */
+void conn_forget_message(struct conn *c);
+
+/* Enter n more answers into the scoreboard. */
+void conn_count_answers(const struct conn *c, uint32_t n);
+
+/* Bytes of input that one connection may hold: one message, and one read behind it. */
+size_t conn_input_limit(void);
+
 #endif

@@ -15,6 +15,8 @@
 _Static_assert(sizeof(struct http_parser) <= sizeof(((struct conn *)0)->state),
                "the parser's progress fits into a connection");
 
+enum { BODY_WITH_HEAD = 4096 }; /* so short a body is put together with its head */
+
 static struct http_parser *parser_of(struct conn *c)
 {
     return (struct http_parser *)c->state;
@@ -36,14 +38,21 @@ static void date_update(void)
     http_date_update();
 }
 
-static inline void put_head(struct conn *c, const struct http_head *head)
+/* body: what goes behind the head at once, as short as it is; empty: nothing. */
+static inline void put_head(struct conn *c, const struct http_head *head,
+                            struct slice body)
 {
-    char *room = out_room(c, HTTP_HEAD_ROOM + head->type.len + head->fields.len);
+    size_t size = HTTP_HEAD_ROOM + head->type.len + head->fields.len + body.len;
+    char *room = out_room(c, size);
+    size_t len;
 
-    if (room)
-        out_add(c, http_format_head(room, head));
-    else /* an echoed type of that length passed no parser */
+    if (room == NULL) { /* an echoed type of that length passed no parser */
         c->out.broken = true;
+        return;
+    }
+    len = http_format_head(room, head);
+    memcpy(room + len, body.base, body.len);
+    out_add(c, len + body.len);
 }
 
 /* A process that stops answers what it has read, and says so with the last answer. */
@@ -53,13 +62,13 @@ static inline bool ends_with(const struct conn *c, const struct request *req)
 }
 
 static inline void head_for(struct conn *c, const struct request *req,
-                            struct http_head *head)
+                            struct http_head *head, struct slice body)
 {
     c->closing = ends_with(c, req);
     head->minor = req->minor;
     head->keep_alive = !c->closing;
     date_update();
-    put_head(c, head);
+    put_head(c, head, body);
 }
 
 void http_reply(struct conn *c, const struct request *req, int status, struct slice type,
@@ -69,9 +78,14 @@ void http_reply(struct conn *c, const struct request *req, int status, struct sl
         .status = status, .type = type, .fields = fields, .content_length = body.len
     };
 
-    head_for(c, req, &head);
-    if (req->method != HTTP_HEAD)
+    if (req->method == HTTP_HEAD)
+        body.len = 0;
+    if (body.len <= BODY_WITH_HEAD) {
+        head_for(c, req, &head, body);
+    } else {
+        head_for(c, req, &head, SLICE(""));
         out_put(c, body.base, body.len);
+    }
     conn_answered(c);
 }
 
@@ -80,7 +94,7 @@ void http_reply_produced(struct conn *c, const struct request *req, struct slice
 {
     struct http_head head = { .status = 200, .type = type, .content_length = length };
 
-    head_for(c, req, &head);
+    head_for(c, req, &head, SLICE(""));
     if (req->method != HTTP_HEAD)
         out_put_produced(c, length, produce);
     conn_answered(c);
@@ -135,7 +149,7 @@ static void refuse_with(struct conn *c, int status, const char *why)
 
     log_line(LOG_DEBUG, "client %d: refused: %.*s", c->fd, len - 1, text);
     date_update();
-    put_head(c, &head);
+    put_head(c, &head, SLICE(""));
     if ((deferred ? deferred->method : parser_of(c)->method) != HTTP_HEAD)
         out_put(c, text, (size_t)len);
     *parser_of(c) = (struct http_parser){ 0 };
