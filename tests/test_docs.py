@@ -10,6 +10,7 @@ import sys
 sys.dont_write_bytecode = True
 
 import contextlib  # noqa: E402
+import glob  # noqa: E402
 import io  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
@@ -504,9 +505,9 @@ class Predict(Case):
                  self.write("http.md", "# Http\n\n<!-- ask herd stage4 clients=8 none -->\n"
                             "1. How many?\n"),
                  self.write("quiet.md", "# Asks nothing\n")]
-        os.makedirs(os.path.join(self.folder, "bench"))
-        shutil.copy(os.path.join(ROOT, "bench", "candidates.py"),
-                    os.path.join(self.folder, "bench"))
+        for name in ("bench/candidates.py", "common/setup/stages.py",
+                     *glob.glob("stage*/facts", root_dir=ROOT)):
+            self.write(name, book.read(os.path.join(ROOT, name)))
         for where, name, value in (
                 (book, "chapters", lambda: paths), (book, "ROOT", self.folder),
                 (saved, "SAVED_RUN", self.write("saved.json", json.dumps(RUN))),
