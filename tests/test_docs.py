@@ -10,6 +10,7 @@ import sys
 sys.dont_write_bytecode = True
 
 import contextlib  # noqa: E402
+import glob  # noqa: E402
 import io  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
@@ -506,6 +507,8 @@ class Predict(Case):
                  self.write("quiet.md", "# Asks nothing\n")]
         shutil.copytree(os.path.join(ROOT, "bench", "lib"),
                         os.path.join(self.folder, "bench", "lib"))
+        for name in ("common/setup/stages.py", *glob.glob("stage*/facts", root_dir=ROOT)):
+            self.write(name, book.read(os.path.join(ROOT, name)))
         for where, name, value in (
                 (book, "chapters", lambda: paths), (book, "ROOT", self.folder),
                 (saved, "SAVED_RUN", self.write("saved.json", json.dumps(RUN))),

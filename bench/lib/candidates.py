@@ -1,16 +1,20 @@
 """candidates.py - the servers that are compared: the stages in their modes, and the peers.
 
-Does not: start them. A later stage is added here, in one place: one line in STAGES.
+Does not: start them, or list the stages; their facts do, common/setup/stages.py.
 """
 import os
 import shutil
 import signal
 import socket
+import sys
 import time
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-SERVERS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "servers")
+BENCH = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SERVERS = os.path.join(BENCH, "servers")
+sys.path.append(os.path.join(os.path.dirname(BENCH), "common", "setup"))
+import stages  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -41,19 +45,10 @@ class Candidate:
 
 QUIET = ("--port", "0", "-q", "--keepalive", "600")
 
-# key, label, program, arguments, model, workers
-STAGES = [
-    ("stage1", "1 blocking", "stage1_blocking", (), "blocking"),
-    ("stage2", "2 prefork", "stage2_prefork", ("--workers",), "blocking"),
-    ("stage3-select", "3 select", "stage3_select", ("--multiplexer=select",), "loop"),
-    ("stage3-poll", "3 poll", "stage3_select", ("--multiplexer=poll",), "loop"),
-    ("stage4", "4 epoll", "stage4_epoll_reuseport", ("--workers",), "loop"),
-    ("stage4-edge", "4 edge", "stage4_epoll_reuseport", ("--trigger=edge", "--workers"), "loop"),
-    ("stage4-shared", "4 shared", "stage4_epoll_reuseport",
-     ("--accept=shared", "--workers"), "loop"),
-    ("stage4-exclusive", "4 exclusive", "stage4_epoll_reuseport",
-     ("--accept=exclusive", "--workers"), "loop"),
-]
+# key, label, program, arguments, model
+STAGES = [(mode.key, mode.label, mode.stage,
+           (*mode.options, *(["--workers"] if mode.workers else [])), mode.model)
+          for mode in stages.modes()]
 
 
 def stage(key, build, workers=1, more=()):

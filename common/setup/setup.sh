@@ -52,6 +52,7 @@ docs      command  python3               python3
 docs      command  nc                    netcat-openbsd
 docs      command  ss                    iproute2
 docs      command  nstat                 iproute2
+docs      command  gdb                   gdb
 END
 }
 

@@ -1607,11 +1607,23 @@ static const struct {
     { 1, 0, "-a 2001:db8::1" },
 };
 
+/* Has this stage a mode with the option? */
+static bool stage_takes(const char *option)
+{
+    int n;
+    const struct mode *modes = harness_modes(&n);
+
+    for (int i = 0; i < n; i++)
+        if (strcmp(modes[i].stage, mode->stage) == 0 && strstr(modes[i].args, option))
+            return true;
+    return false;
+}
+
 static unsigned kind(void)
 {
     return (mode->workers ? WORKERS : NO_WORKERS) |
-           (strncmp(mode->name, "stage3", 6) == 0 ? SELECT : 0) |
-           (strncmp(mode->name, "stage4", 6) == 0 ? EPOLL : 0);
+           (stage_takes("--multiplexer") ? SELECT : 0) |
+           (stage_takes("--trigger") ? EPOLL : 0);
 }
 
 /* The exit status, nothing on stdout, and one line on stderr that starts with the name.
