@@ -75,8 +75,10 @@ static const struct protocol line_protocol = { "line", message_max, take, refuse
 /* The answer is the line itself. "bye" is the last one. */
 static void line_reply(struct conn *c, const struct line *line)
 {
-    char *room = out_room(c, line->len + 1);
+    char *room;
 
+    ck_assert_ptr_nonnull(c);
+    room = out_room(c, line->len + 1);
     ck_assert_ptr_nonnull(room);
     memcpy(room, line->base, line->len);
     room[line->len] = '\n';
