@@ -158,7 +158,7 @@ int harness_run(const char *suite, void (*add_tests)(TCase *tc), int timeout_s)
     /* For pid files: two may get the same port, on ::1. */
     char dirs[MAX_CASES][32] = { "" };
     const struct mode *modes =
-        harness_foreign() ? foreign_mode(command) : harness_modes(&n);
+        command && *command ? foreign_mode(command) : harness_modes(&n);
 
     raise_nofile();
     for (int i = 0; i < n; i++) {
