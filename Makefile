@@ -276,7 +276,7 @@ predict: ## ask what the chapters ask, measure, score the answers
 .PHONY: lint format lint-format lint-tidy lint-cppcheck lint-sh lint-python dry-compile
 LINTS := lint-format lint-tidy lint-cppcheck lint-sh $(if $(PY_SRC),lint-python)
 
-lint: ## set up; clang-format, clang-tidy, cppcheck, shellcheck
+lint: ## set up; clang-format, clang-tidy, cppcheck, shellcheck, pyflakes, mypy
 	@common/setup.sh build test lint
 	@$(MAKE) --no-print-directory compile_commands.json
 	@$(MAKE) --no-print-directory -k $(LINTS)
@@ -309,9 +309,11 @@ lint-sh:
 	@echo 'shellcheck: $(words $(SH_SRC)) files'
 	@shellcheck $(SH_SRC)
 
+# As on Debian and Ubuntu: pyflakes and mypy are commands there, and no modules of any other python.
 lint-python:
-	@echo 'python3: $(words $(PY_SRC)) files'
-	@PYTHONPYCACHEPREFIX=build/pycache python3 -m py_compile $(PY_SRC)
+	@echo 'pyflakes, mypy: $(words $(PY_SRC)) files'
+	@pyflakes3 $(PY_SRC)
+	@mypy --no-error-summary
 
 format: ## format all C files
 	@common/setup.sh lint

@@ -37,7 +37,8 @@ lint      command  clang-format          clang-format
 lint      command  clang-tidy            clang-tidy
 lint      command  cppcheck              cppcheck
 lint      command  shellcheck            shellcheck
-lint      command  python3               python3
+lint      command  pyflakes3             pyflakes3
+lint      command  mypy                  mypy
 fuzz      command  clang                 clang
 fuzz      runtime  fuzzer                CLANG_RUNTIME
 bench     command  wrk                   wrk
