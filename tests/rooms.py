@@ -6,13 +6,14 @@ Does not: look at stages and tests, which may include all. The last line: "N pas
 import pathlib
 import re
 import sys
+from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ROW = re.compile(r"^\| `(\w+)/` \|.*\|([^|]*)\|$", re.M)  # a room; the last column names rooms
 INCLUDE = re.compile(r'^#include "([^"]*)"', re.M)
 
 
-def complaints(may, path):
+def complaints(may: dict[str, set[str]], path: pathlib.Path) -> Iterator[str | None]:
     """For each include of the file: None, or what is wrong with it."""
     room = path.parent.name
     for name in INCLUDE.findall(path.read_text(encoding="utf-8")):
@@ -23,9 +24,9 @@ def complaints(may, path):
             yield None
 
 
-def main():
-    may = {}
-    found = []
+def main() -> int:
+    may: dict[str, set[str]] = {}
+    found: list[str | None] = []
     for room, others in ROW.findall((ROOT / "docs/architecture.md").read_text(encoding="utf-8")):
         below = set(re.findall(r"`(\w+)/`", others))
         found += [f"{room}/ may include {name}/, which stands below it" for name in below - {*may}]
