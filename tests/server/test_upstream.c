@@ -312,6 +312,8 @@ static const struct {
     { "fault=short", "POST", 1, false, 200, CUT, "01234", 1, TWO },
     { "fault=short&frame=chunked", "GET", 1, false, 200, CUT, "abcdefghijklm", 1, ALL },
     { "fault=short&frame=chunked", "GET", 0, false, 200, RESET, "", 1, ALL },
+    { "fault=short&frame=chunked&n=200000", "GET", 0, false, 200, RESET, "", 1, TWO },
+    { "fault=short&n=200000", "GET", 1, false, 200, CUT, "abc", 1, TWO },
     { "fault=short&frame=close", "GET", 1, false, 200, WHOLE, "abcdefghijklm", 1, TWO },
     { "fault=stall", "GET", 1, false, 200, CUT, "abcdefghijklm", 1, TWO },
     { "fault=stall&frame=chunked", "GET", 0, false, 200, RESET, "", 1, TWO },
