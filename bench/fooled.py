@@ -17,11 +17,16 @@ import os  # noqa: E402
 import resource  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
+from collections.abc import Sequence  # noqa: E402
+from typing import Any  # noqa: E402
 
 import run  # noqa: E402
 from experiments import fooled_clients  # noqa: E402
+from experiments.fooled_clients import Way  # noqa: E402
 from lib import candidates, context, measure, processes  # noqa: E402
+from lib.context import Context  # noqa: E402
 from report import tables  # noqa: E402
+from results import Row  # noqa: E402
 
 BUSY = 0.8               # of its time a generator ran or waited for its cpu: it had no more to give
 CLIENTS = 64
@@ -40,7 +45,7 @@ TRIES = 3
 class Wrk(measure.Load):
     """wrk, and how busy it is."""
 
-    def busy_s(self):
+    def busy_s(self) -> float:
         """How long its busiest thread ran, or was ready to, so far."""
         folder = f"/proc/{self.process.pid}/task"
         times = [measure.read(f"{folder}/{task}/schedstat").split()
@@ -48,7 +53,8 @@ class Wrk(measure.Load):
         return max((int(one[0]) + int(one[1]) for one in times if one), default=0) / 1e9
 
 
-def loaded(server, seconds, clients, cpus, **options):
+def loaded(server: processes.Server, seconds: float, clients: int, cpus: list[int],
+           **options: Any) -> Row:
     """A row of measure.load_row(), and what wrk itself was at."""
     before = measure.tree_usage(server.pid)
     load = Wrk(server.port, clients, cpus, **options)
@@ -65,7 +71,7 @@ def loaded(server, seconds, clients, cpus, **options):
     return row
 
 
-def best(rows):
+def best(rows: Sequence[Row]) -> Row:
     """Of some rounds the one that was disturbed least."""
     return max(rows, key=lambda row: row["req_per_s"])
 
@@ -84,7 +90,7 @@ end
 """
 
 
-def generator_rounds(ctx, servers, folder):
+def generator_rounds(ctx: Context, servers: list[processes.Server], folder: str) -> list[Row]:
     """One row for each server, of the best of some rounds. More than two only if wrk was kept
     waiting in those."""
     slow = os.path.join(folder, "slow.lua")
@@ -93,7 +99,7 @@ def generator_rounds(ctx, servers, folder):
     cpus = ctx.generator_cpus
     plain = list(zip(*[[loaded(server, 0.3, MANY_CLIENTS, cpus) for server in servers]
                        for _ in range(2)]))
-    turns = []
+    turns: list[list[Row]] = []
     while len(turns) < 4:
         turns.append([loaded(server, 0.3, MANY_CLIENTS, cpus, script=slow) for server in servers])
         rows = [{**best(rounds), "plain_per_s": best(alone)["req_per_s"],
@@ -106,7 +112,7 @@ def generator_rounds(ctx, servers, folder):
     return rows
 
 
-def generator(ctx):
+def generator(ctx: Context) -> Way:
     ctx.need("wrk", "wrk")
     wanted = [candidates.floor(ctx.build), ctx.stage("stage4"), candidates.evhttp(ctx.build)]
     with ctx.servers(wanted) as servers, tempfile.TemporaryDirectory() as folder:
@@ -134,13 +140,13 @@ def generator(ctx):
 
 # ---- refused -------------------------------------------------------------------------------
 
-def refused(ctx):
+def refused(ctx: Context) -> Way:
     ctx.need("wrk", "wrk")
     ctx.need_crowd()
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit < HERD + 200:
         raise context.Skip(f"it takes {HERD + 200} descriptors, and the limit is {limit}")
-    rows = []
+    rows: list[Row] = []
     for key in ("stage3-select", "stage3-poll"):
         with ctx.server(ctx.stage(key)) as server:
             ctx.check(server, "before the crowd came")
@@ -167,9 +173,9 @@ def refused(ctx):
 
 # ---- timeout -------------------------------------------------------------------------------
 
-def timeout(ctx):
+def timeout(ctx: Context) -> Way:
     ctx.need("wrk", "wrk")
-    rows = []
+    rows: list[Row] = []
     with ctx.server(ctx.stage("stage2", 2 * ASLEEP_CLIENTS, ("--stop-timeout", "0"))) as server:
         loads = [(label, Wrk(server.port, ASLEEP_CLIENTS, ctx.generator_cpus,
                              path=f"/sleep?ms={ASLEEP_MS}", timeout_s=seconds))
@@ -199,11 +205,11 @@ def timeout(ctx):
 
 # ---- one-core ------------------------------------------------------------------------------
 
-def one_core(ctx):
+def one_core(ctx: Context) -> Way:
     ctx.need("wrk", "wrk")
     if ctx.server_cpus == ctx.generator_cpus:
         raise context.Skip("it takes two cpus")
-    rows = []
+    rows: list[Row] = []
     with ctx.server(ctx.stage("stage4")) as server:
         ctx.check(server, "before the load")
         for clients in (1, CLIENTS):
@@ -236,7 +242,7 @@ WAYS = {"generator": generator, "backlog": fooled_clients.backlog, "refused": re
         "omission": fooled_clients.omission}
 
 
-def show(ctx, name):
+def show(ctx: Context, name: str) -> bool:
     """Do it and print it; False if the effect was not seen. What else runs on the machine may
     hide it, so it gets TRIES."""
     for _ in range(TRIES):
@@ -257,7 +263,7 @@ def show(ctx, name):
     return False
 
 
-def parse_arguments(argv):
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Seven ways to be fooled by a benchmark.")
     parser.add_argument("--build", default=os.path.join(run.ROOT, "build"), metavar="DIR",
                         help="where the servers are (build)")
@@ -270,17 +276,17 @@ def parse_arguments(argv):
     return options
 
 
-def fool(options):
+def fool(options: argparse.Namespace) -> int:
     ctx = context.Context("short", options.build, quiet=True)
     run.prepare(ctx)
-    seen = []
+    seen: list[bool] = []
     for name in options.names or WAYS:
         print(end="\n" if seen else "", flush=True)
         seen.append(show(ctx, name))
     return 0 if all(seen) else 1
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
     options = parse_arguments(argv)
     missing = run.missing_programs(options.build)
     if missing:

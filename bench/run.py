@@ -48,60 +48,72 @@ import subprocess  # noqa: E402
 import textwrap  # noqa: E402
 import time  # noqa: E402
 import traceback  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from typing import Any, NamedTuple, cast  # noqa: E402
 
 from experiments import costs, matrix, reload, throughput, waiting, workers  # noqa: E402
 from lib import context, environment, measure, noise, processes  # noqa: E402
+from lib.context import Context  # noqa: E402
 from report import checks, pictures, report, tables  # noqa: E402
+from results import Findings, Result, Results, Row  # noqa: E402
 
 COUNTS_SECONDS = 120  # that counting instructions may take
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NO_GNUPLOT = "gnuplot is not installed (package gnuplot-nox)"
 
-# In the order of the report. name, title, question, function.
+
+class Experiment(NamedTuple):
+    name: str
+    title: str
+    question: str
+    measure: Callable[[Context], Findings]
+
+
+# In the order of the report.
 EXPERIMENTS = [
-    ("keep-alive", "Requests on connections that stay open",
-     "What does one more request cost, and who is served at all?", throughput.keep_alive),
-    ("short", "One request per connection",
-     "What does it cost to come, ask once, and go?", throughput.short),
-    ("pipelined", "Requests in batches of 16",
-     "How cheap does a request get when many share a system call?", throughput.pipelined),
-    ("silent-clients", "Clients that say nothing",
-     "How long does a fresh client wait behind clients that are silent?",
-     waiting.silent_clients),
-    ("idle-herd", "One active client among many idle ones",
-     "Who pays for clients that do nothing?", waiting.idle_herd),
-    ("fd-cliff", "More clients than descriptors",
-     "Many clients come and stay: who is served, who is refused, and by which stage?",
-     waiting.fd_cliff),
-    ("slow-handler", "A handler that waits 50 ms",
-     "Does multiplexing clients multiplex the waiting of handlers?", waiting.slow_handler),
-    ("busy-handler", "A handler that computes 5 ms",
-     "How many workers help when handlers compute?", waiting.busy_handler),
-    ("accept-balance", "Three ways to share new clients among workers",
-     "Who gets the clients, how many workers wake for one, and who waits when work is uneven?",
-     workers.accept_balance),
-    ("level-edge", "Level-triggered and edge-triggered",
-     "Is edge-triggered epoll cheaper?", costs.level_edge),
-    ("slow-readers", "Clients that read slowly",
-     "Large answers to slow clients: does anybody else wait, and what is held for them?",
-     waiting.slow_readers),
-    ("worker-killed", "A worker is killed every 200 ms",
-     "What does a crash cost the clients, and how soon is there a new worker?",
-     workers.worker_killed),
-    ("reload", "The program is replaced",
-     "Does a client notice when the program is replaced?", reload.reload),
-    ("cost", "The price list",
-     "What do a request and an idle connection cost, in system calls, switches and bytes?",
-     costs.cost),
-    ("failure-matrix", "The failure matrix",
-     "Which fault stops which model?", matrix.failure_matrix),
+    Experiment("keep-alive", "Requests on connections that stay open",
+        "What does one more request cost, and who is served at all?", throughput.keep_alive),
+    Experiment("short", "One request per connection",
+        "What does it cost to come, ask once, and go?", throughput.short),
+    Experiment("pipelined", "Requests in batches of 16",
+        "How cheap does a request get when many share a system call?", throughput.pipelined),
+    Experiment("silent-clients", "Clients that say nothing",
+        "How long does a fresh client wait behind clients that are silent?",
+        waiting.silent_clients),
+    Experiment("idle-herd", "One active client among many idle ones",
+        "Who pays for clients that do nothing?", waiting.idle_herd),
+    Experiment("fd-cliff", "More clients than descriptors",
+        "Many clients come and stay: who is served, who is refused, and by which stage?",
+        waiting.fd_cliff),
+    Experiment("slow-handler", "A handler that waits 50 ms",
+        "Does multiplexing clients multiplex the waiting of handlers?", waiting.slow_handler),
+    Experiment("busy-handler", "A handler that computes 5 ms",
+        "How many workers help when handlers compute?", waiting.busy_handler),
+    Experiment("accept-balance", "Three ways to share new clients among workers",
+        "Who gets the clients, how many workers wake for one, and who waits when work is uneven?",
+        workers.accept_balance),
+    Experiment("level-edge", "Level-triggered and edge-triggered",
+        "Is edge-triggered epoll cheaper?", costs.level_edge),
+    Experiment("slow-readers", "Clients that read slowly",
+        "Large answers to slow clients: does anybody else wait, and what is held for them?",
+        waiting.slow_readers),
+    Experiment("worker-killed", "A worker is killed every 200 ms",
+        "What does a crash cost the clients, and how soon is there a new worker?",
+        workers.worker_killed),
+    Experiment("reload", "The program is replaced",
+        "Does a client notice when the program is replaced?", reload.reload),
+    Experiment("cost", "The price list",
+        "What do a request and an idle connection cost, in system calls, switches and bytes?",
+        costs.cost),
+    Experiment("failure-matrix", "The failure matrix",
+        "Which fault stops which model?", matrix.failure_matrix),
 ]
 # Short connections leave thousands of sockets in TIME_WAIT, which make a look into the kernel's
 # table of sockets slow: they come after those who look.
 RUN_LATE = ("short", "fd-cliff", "reload", "failure-matrix")
 
 
-def parse_arguments(argv):
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
     names = [name for name, *_ in EXPERIMENTS]
     parser = argparse.ArgumentParser(
         description="The same work for every stage, and where each model breaks.",
@@ -137,7 +149,7 @@ def parse_arguments(argv):
     return options
 
 
-def missing_programs(build):
+def missing_programs(build: str) -> list[str]:
     programs = sorted({row[2] for row in context.candidates.STAGES})
     paths = [os.path.join(build, name) for name in programs]
     paths.append(os.path.join(build, "bench", "floor"))
@@ -146,7 +158,7 @@ def missing_programs(build):
 
 # ---- One experiment ------------------------------------------------------------------------
 
-def command_of(name, options):
+def command_of(name: str, options: argparse.Namespace) -> str:
     words = [f"make bench ONLY={name}"]
     if options.form == "full":
         words.append("FULL=1")
@@ -155,17 +167,18 @@ def command_of(name, options):
     return " ".join(words)
 
 
-def run_experiment(ctx, experiment, options):
+def run_experiment(ctx: Context, experiment: Experiment, options: argparse.Namespace) -> Result:
     """Its entry in results.json, whatever happens to it."""
     name, title, question, function = experiment
-    result = {"name": name, "title": title, "question": question,
-              "command": command_of(name, options), "prediction": None, "rows": [],
-              "finding": None, "agrees": None, "checks": [], "tolerance": None,
-              "not_measured": None, "skipped": None, "figure": None}
+    result: Result = {
+        "name": name, "title": title, "question": question, "command": command_of(name, options),
+        "prediction": None, "rows": [], "finding": None, "agrees": None, "checks": [],
+        "tolerance": None, "not_measured": None, "skipped": None, "figure": None, "problems": [],
+        "notes": [], "ok": True, "seconds": 0.0, "kernel_counters": {}}
     ctx.begin(name)
     began, counters = time.monotonic(), measure.kernel_counters()
     try:
-        result.update(function(ctx))
+        cast(Row, result).update(function(ctx))  # its part of the entry
     except context.Skip as why:
         result["skipped"] = str(why)
     except (processes.ServerError, measure.ToolError, OSError, ValueError) as error:
@@ -182,9 +195,9 @@ def run_experiment(ctx, experiment, options):
     return result
 
 
-def run_all(ctx, options):
-    chosen = [one for one in EXPERIMENTS if not options.only or one[0] in options.only]
-    order = sorted(chosen, key=lambda one: one[0] in RUN_LATE)
+def run_all(ctx: Context, options: argparse.Namespace) -> dict[str, Result]:
+    chosen = [one for one in EXPERIMENTS if not options.only or one.name in options.only]
+    order = sorted(chosen, key=lambda one: one.name in RUN_LATE)
     for i, experiment in enumerate(order):
         ctx.part = f"{i + 1}/{len(order)}"
         result = run_experiment(ctx, experiment, options)
@@ -195,7 +208,7 @@ def run_all(ctx, options):
 
 # ---- The terminal --------------------------------------------------------------------------
 
-def print_result(ctx, result):
+def print_result(ctx: Context, result: Result) -> None:
     ctx.clear_line()
     print("\n" + textwrap.fill(f"{result['name']}: {result['question']}", 78))
     if result["skipped"]:
@@ -218,14 +231,14 @@ def print_result(ctx, result):
 
 # ---- The report ----------------------------------------------------------------------------
 
-def write(path, text):
+def write(path: str, text: str) -> None:
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
 
 
-def draw_all(experiments):
+def draw_all(experiments: dict[str, Result]) -> dict[str, str]:
     """{name: svg}."""
-    found = {}
+    found: dict[str, str] = {}
     if not shutil.which("gnuplot"):
         print(f"no pictures: {NO_GNUPLOT}", file=sys.stderr)
         for result in experiments.values():
@@ -241,7 +254,7 @@ def draw_all(experiments):
     return found
 
 
-def write_report(results, stamp, folders):
+def write_report(results: Results, stamp: dict[str, Any], folders: list[str]) -> None:
     """The page, its pictures and what they are made of, in each of the folders."""
     drawn = draw_all(results["experiments"])
     results["ok"] = all(result["ok"] for result in results["experiments"].values())
@@ -258,14 +271,14 @@ def write_report(results, stamp, folders):
               report.page(results, stamp, drawn, tutorial_from(folder)))
 
 
-def tutorial_from(folder):
+def tutorial_from(folder: str) -> str | None:
     """The way back to the tutorial; None from a folder that is not in this tree."""
     folder = os.path.realpath(folder)
     inside = os.path.commonpath([folder, ROOT]) == ROOT
     return os.path.relpath(os.path.join(ROOT, "docs", "README.md"), folder) if inside else None
 
 
-def render(folder):
+def render(folder: str) -> int:
     """The report of a saved run anew; the exit status."""
     if not shutil.which("gnuplot"):
         print(f"run.py: {NO_GNUPLOT}", file=sys.stderr)
@@ -274,19 +287,20 @@ def render(folder):
     for name in ("results.json", "environment.json"):
         with open(os.path.join(folder, name), encoding="utf-8") as file:
             found.append(json.load(file))
-    write_report(*found, [folder])
+    results, stamp = found
+    write_report(results, stamp, [folder])
     print(f"drawn anew: {os.path.relpath(os.path.join(folder, 'index.html'))}")
     return 0
 
 
-def prepare(ctx):
+def prepare(ctx: Context) -> None:
     """This program runs where the generators do, and hands on as many descriptors as it may."""
     os.sched_setaffinity(0, ctx.generator_cpus)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
 
-def conclude(results, options, folder):
+def conclude(results: Results, options: argparse.Namespace, folder: str) -> int:
     """The last lines; the exit status."""
     experiments = results["experiments"].values()
     bad = [result["name"] for result in experiments if not result["ok"]]
@@ -305,7 +319,7 @@ def conclude(results, options, folder):
     return 1 if bad or (options.form == "smoke" and skipped) else 0
 
 
-def benchmark(options):
+def benchmark(options: argparse.Namespace) -> int:
     ctx = context.Context(options.form, options.build, options.stages or None)
     stamp = environment.stamp(ROOT, ctx.server_cpus, ctx.generator_cpus, options.form)
     prepare(ctx)
@@ -315,16 +329,17 @@ def benchmark(options):
     stolen = noise.shares(began, noise.cpu_ticks(measure.read("/proc/stat")))["steal_share"]
     found = noise.stamp(before, noise.look(ctx), stolen)
     stamp["noise"] = noise.words(found)
-    results = {"format": 1, "form": options.form, "ok": True,
-               "seconds": time.monotonic() - ctx.began, "main_clients": ctx.p["main_clients"],
-               "depth": throughput.DEPTH, "deadline_seconds": ctx.p["deadline_seconds"],
-               "headline": tables.headline(experiments, ctx.p["main_clients"]),
-               "noise": found, "instructions": instructions(options), "experiments": experiments}
+    results: Results = {
+        "format": 1, "form": options.form, "ok": True,
+        "seconds": time.monotonic() - ctx.began, "main_clients": ctx.p["main_clients"],
+        "depth": throughput.DEPTH, "deadline_seconds": ctx.p["deadline_seconds"],
+        "headline": tables.headline(experiments, ctx.p["main_clients"]),
+        "noise": found, "instructions": instructions(options), "experiments": experiments}
     write_report(results, stamp, [folder for folder in (options.report, options.save) if folder])
     return conclude(results, options, options.report)
 
 
-def instructions(options):
+def instructions(options: argparse.Namespace) -> list[Row] | None:
     """User-space instructions per request, as tests/counts.py --json counts them: the value of
     "instructions" there. None for a part of a run, and where it cannot tell."""
     if options.form == "smoke" or options.only or options.stages:
@@ -338,7 +353,7 @@ def instructions(options):
         return None
 
 
-def ending_all(function, options):
+def ending_all(function: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
     """Its exit status, or that of an interrupted program; all that was started is ended."""
     processes.raise_on_signals()
     try:
@@ -350,7 +365,7 @@ def ending_all(function, options):
         processes.end_all()
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
     options = parse_arguments(argv)
     if options.render:
         return render(options.render)

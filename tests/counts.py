@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 
 import instructions
 
@@ -43,11 +44,13 @@ OTHER_COMPILER = 1.2
 WAITS = {"select", "pselect6", "poll", "ppoll", "epoll_wait", "epoll_pwait"}
 
 
-def start(build, command, wrapper=(), env=None):
+def start(build: str, command: list[str], wrapper: Sequence[str] = (),
+          env: dict[str, str] | None = None) -> tuple[subprocess.Popen[str], int]:
     """Start a stage; returns (process, port)."""
     server = subprocess.Popen(
         [*wrapper, os.path.join(build, command[0]), *command[1:], "-p0", "-q", "-k600"],
         stdout=subprocess.PIPE, text=True, env=env, start_new_session=True)
+    assert server.stdout is not None
     line = server.stdout.readline()
     match = re.search(r":(\d+) \(", line)
     if not match:
@@ -55,15 +58,16 @@ def start(build, command, wrapper=(), env=None):
     return server, int(match.group(1))
 
 
-def stop(server):
+def stop(server: subprocess.Popen[str]) -> None:
     """SIGTERM to the server itself, which may run under strace; it must exit with 0."""
     os.killpg(server.pid, signal.SIGTERM)
     if server.wait(timeout=20) != 0:
         sys.exit(f"the server ended with {server.returncode}")
+    assert server.stdout is not None
     server.stdout.close()
 
 
-def ask(client, times):
+def ask(client: socket.socket, times: int) -> None:
     """One keep-alive request after the other on a connection."""
     for _ in range(times):
         client.sendall(REQUEST)
@@ -75,9 +79,9 @@ def ask(client, times):
             answer += piece
 
 
-def traced(build, command, times):
+def traced(build: str, command: list[str], times: int) -> collections.Counter[str]:
     """System calls of a whole run with `times` requests on one connection, by name."""
-    calls = collections.Counter()
+    calls: collections.Counter[str] = collections.Counter()
     with tempfile.NamedTemporaryFile() as out:
         # detach on TERM is strace's habit; -I never keeps it, and the counts, to the end
         server, port = start(build, command,
@@ -97,7 +101,7 @@ def traced(build, command, times):
     return calls
 
 
-def wait_until_asleep(pid):
+def wait_until_asleep(pid: int) -> None:
     """Until a server has finished its turn and waits. Edge-triggered, it reads until EAGAIN: if
     the next request were there before, it would find that instead, and save a recv and a wait."""
     deadline = time.monotonic() + 10
@@ -110,14 +114,14 @@ def wait_until_asleep(pid):
             sys.exit(f"the server is in state {state} and not at its wait")
 
 
-def calls_per_request(build, command):
+def calls_per_request(build: str, command: list[str]) -> dict[str, float]:
     """{name: calls per request}, without those that do not grow with the requests."""
     few, many = traced(build, command, FEW), traced(build, command, MANY)
     per = {name: (many[name] - few[name]) / (MANY - FEW) for name in many}
     return {name: n for name, n in per.items() if abs(n) >= 0.01}
 
 
-def allocations_per_request(build, command):
+def allocations_per_request(build: str, command: list[str]) -> float:
     """Calls of malloc, calloc and realloc during MANY requests, per request."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(bytes(8))
@@ -137,24 +141,24 @@ def allocations_per_request(build, command):
     return (after - before) / MANY
 
 
-def worker_of(pid):
+def worker_of(pid: int) -> int:
     """The process that serves: the first child, or the server itself."""
     with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
         children = file.read().split()
     return int(children[0]) if children else pid
 
 
-def private_bytes(pid):
+def private_bytes(pid: int) -> int:
     with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
         return 1024 * sum(int(n) for n in re.findall(r"Private_\w+:\s+(\d+) kB", file.read()))
 
 
-def idle_bytes(build, command, n):
+def idle_bytes(build: str, command: list[str], n: int) -> float:
     """Memory of the process per connection that was served once and now idles."""
     server, port = start(build, command)
-    clients = []
+    clients: list[socket.socket] = []
 
-    def crowd(size):
+    def crowd(size: int) -> int:
         while len(clients) < size:
             clients.append(socket.create_connection(("127.0.0.1", port)))
             ask(clients[-1], 1)
@@ -168,7 +172,7 @@ def idle_bytes(build, command, n):
     return (after - before) / (n - n // 10)
 
 
-def instructions_per_request(build, command, form):
+def instructions_per_request(build: str, command: list[str], form: str) -> float:
     """User-space instructions of a request of the form; see instructions.py. The program is
     counted without what a debugger needs: valgrind does not understand all of clang's."""
     with tempfile.TemporaryDirectory() as plain:
@@ -178,7 +182,7 @@ def instructions_per_request(build, command, form):
                                         form)
 
 
-def compiled_with(build):
+def compiled_with(build: str) -> tuple[str, str, str]:
     """(compiler, its major version, -O level) of what stands in the build folder."""
     with open(os.path.join(build, "obj/flags"), encoding="utf-8") as file:
         words = file.read().split()
@@ -188,7 +192,7 @@ def compiled_with(build):
     return os.path.basename(words[0]), version.strip().split(".")[0], level[-1] if level else "-O0"
 
 
-def check_instructions(build):
+def check_instructions(build: str) -> list[str]:
     """Stage 4's price for each form of a request: print it, return what is too dear."""
     made = compiled_with(build)
     spare = 1 if made == MEASURED_WITH else OTHER_COMPILER
@@ -202,7 +206,8 @@ def check_instructions(build):
     return found
 
 
-def complaints(command, calls, allocations, idle):
+def complaints(command: list[str], calls: dict[str, float], allocations: float,
+               idle: float | None) -> list[str]:
     """What differs from the promise: one recv, one send, at most one wait, nothing else.
     Edge-triggered, this server reads until EAGAIN: one recv more."""
     receives = 2 if "--trigger=edge" in command else 1
@@ -218,7 +223,7 @@ def complaints(command, calls, allocations, idle):
     return found
 
 
-def main():
+def main() -> int:
     build = os.path.abspath(sys.argv[1])
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))

@@ -9,6 +9,8 @@ import os
 import re
 import socket
 import tempfile
+from collections.abc import Callable
+from typing import Any
 
 FEW, MANY = 2000, 12000  # requests of the two runs; their difference is free of start and end
 
@@ -24,7 +26,7 @@ FORMS = {
 }
 
 
-def skip_answers(client, n):
+def skip_answers(client: socket.socket, n: int) -> None:
     """Read n answers that say their Content-Length, whatever else they say."""
     pending = b""
     while n > 0:
@@ -32,7 +34,7 @@ def skip_answers(client, n):
         length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
         if blank and not (head.startswith(b"HTTP/1.1 200 ") and length):
             raise ValueError(f"no good answer: {head[:60]!r}")
-        if blank and len(rest) >= int(length.group(1)):
+        if blank and length and len(rest) >= int(length.group(1)):
             pending = rest[int(length.group(1)):]
             n -= 1
             continue
@@ -42,7 +44,8 @@ def skip_answers(client, n):
         pending += piece
 
 
-def of_a_run(start, stop, form, requests):
+def of_a_run(start: Callable[[list[str]], Any], stop: Callable[[Any], None], form: str,
+             requests: int) -> int:
     """Instructions of all of a server's processes, in a run with so many requests."""
     text, batch = FORMS[form]
     with tempfile.TemporaryDirectory() as out:
@@ -62,7 +65,7 @@ def of_a_run(start, stop, form, requests):
     return counted
 
 
-def per_request(start, stop, form):
+def per_request(start: Callable[[list[str]], Any], stop: Callable[[Any], None], form: str) -> float:
     """Instructions of one request of the form, on a keep-alive connection.
     start(wrapper): start a server with one worker behind the words of wrapper, return it and
     its port. stop(server): end it in such a way that it exits by itself."""

@@ -25,11 +25,14 @@ import tempfile  # noqa: E402
 import types  # noqa: E402
 import unittest  # noqa: E402
 import xml.etree.ElementTree  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
+from typing import Any, cast  # noqa: E402
 from unittest import mock  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "bench"))
 
+import results  # noqa: E402
 import run  # noqa: E402
 from experiments import costs, matrix, reload, throughput, waiting, workers  # noqa: E402
 from lib import blackbox, context, environment, measure, noise, processes  # noqa: E402
@@ -54,25 +57,26 @@ STRACE = """    calls    errors syscall
 """
 
 
-def fixture():
+def fixture() -> Any:
     with open(os.path.join(HERE, "data", "results.json"), encoding="utf-8") as file:
         return json.load(file)
 
 
 class Reading(unittest.TestCase):
-    def test_wrk(self):
+    def test_wrk(self) -> None:
         found = measure.parse_wrk(WRK)
         self.assertEqual(found["requests"], 3316)
         self.assertEqual(found["p99_us"], 8191)
 
-    def test_wrk_that_failed(self):
+    def test_wrk_that_failed(self) -> None:
         with self.assertRaisesRegex(measure.ToolError, "unable to connect"):
             measure.parse_wrk("unable to connect to 127.0.0.1:1 Connection refused\n")
 
-    def test_errors_are_not_served(self):
+    def test_errors_are_not_served(self) -> None:
         found = {**measure.parse_wrk(WRK), "generator_cpu_share": 0.97}
-        usage = {"cpu_us": 33000, "system_share": 0.9, "voluntary_switches": 330,
-                 "involuntary_switches": 0}
+        usage: measure.Usage = {
+            "cpu_us": 33000, "system_share": 0.9, "voluntary_switches": 330,
+            "involuntary_switches": 0}
         row = measure.load_row(found, usage, 8, {"accepted": 1, "queued": 7})
         self.assertEqual(row["requests"], 3300)
         self.assertEqual((row["failed"], row["socket_errors"], row["non_2xx"]), (20, 4, 16))
@@ -82,14 +86,14 @@ class Reading(unittest.TestCase):
         self.assertAlmostEqual(row["cpu_us_per_request"], 10)
         self.assertTrue(row["generator_bound"])
 
-    def test_nothing_served_costs_nothing(self):
+    def test_nothing_served_costs_nothing(self) -> None:
         found = {**measure.parse_wrk(WRK), "requests": 0, "non_2xx": 0, "generator_cpu_share": 0}
         row = measure.load_row(found, {"cpu_us": 5, "system_share": None, "voluntary_switches": 0,
                                        "involuntary_switches": 0}, 8)
         self.assertIsNone(row["cpu_us_per_request"])
         self.assertIsNone(row["served_clients"])
 
-    def test_strace(self):
+    def test_strace(self) -> None:
         calls, errors = costs.parse_strace(STRACE)
         self.assertEqual((calls["sendto"], calls["recvfrom"], calls["accept4"]), (200, 402, 2))
         self.assertEqual((errors["recvfrom"], errors["sendto"]), (201, 0))
@@ -98,26 +102,26 @@ class Reading(unittest.TestCase):
         self.assertAlmostEqual(sum(groups.values()), 3.0)
         self.assertAlmostEqual(groups["other"], 0.1)
 
-    def test_sockets_in_the_queue_are_not_accepted(self):
+    def test_sockets_in_the_queue_are_not_accepted(self) -> None:
         line = "  1: 0100007F:1F90 0100007F:{:04X} {} 0:0 00:0 0 0 0 {} 1 0 20 4 30 10 -1\n"
         text = "head\n" + line.format(1, "01", 0) + line.format(2, "01", 77) \
             + line.format(3, "06", 0) + line.format(2, "01", 77)
         with mock.patch("lib.measure.read", return_value=text):
             self.assertEqual(measure.server_sockets(0x1F90), {"accepted": 1, "queued": 1})
 
-    def test_kernel_counters(self):
+    def test_kernel_counters(self) -> None:
         text = "TcpExt: A ListenOverflows ListenDrops TCPSynRetrans\nTcpExt: 1 2 3 4\n"
         with mock.patch("lib.measure.read", return_value=text):
             found = measure.kernel_counters()
         self.assertEqual(found, {"ListenOverflows": 2, "ListenDrops": 3, "TCPSynRetrans": 4})
 
-    def test_body_length(self):
+    def test_body_length(self) -> None:
         self.assertEqual(measure.body_length(b"HTTP/1.1 200 OK\r\ncontent-length: 12"), 12)
         self.assertIsNone(measure.body_length(b"HTTP/1.1 200 OK\r\nX-Content-Length: 12"))
 
 
 class Processes(unittest.TestCase):
-    def test_high_descriptors_are_waited_for(self):
+    def test_high_descriptors_are_waited_for(self) -> None:
         high = 1500  # more than select(2) can take
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
         if before[1] <= high:
@@ -133,23 +137,23 @@ class Processes(unittest.TestCase):
 
 
 class Statistics(unittest.TestCase):
-    def test_spread(self):
+    def test_spread(self) -> None:
         self.assertEqual(measure.spread([3, 1, 2]),
                          {"median": 2, "min": 1, "max": 3, "rounds": 3})
         self.assertEqual(measure.spread([])["median"], None)
 
-    def test_percentile(self):
+    def test_percentile(self) -> None:
         values = list(range(1, 101))
         self.assertEqual(measure.percentile(values, 50), 50)
         self.assertEqual(measure.percentile(values, 99), 99)
         self.assertEqual(measure.percentile([7], 99), 7)
         self.assertIsNone(measure.percentile([], 50))
 
-    def test_ratios_are_paired(self):
+    def test_ratios_are_paired(self) -> None:
         self.assertEqual(measure.paired_ratios([2, 8], [1, 4]), [2, 2])
         self.assertEqual(measure.paired_ratios([2, None], [1, 4]), [2])
 
-    def test_merge(self):
+    def test_merge(self) -> None:
         rows = [{"candidate": key, "label": key, "clients": 64, "cpu_us_per_request": cost,
                  "offered_clients": 64, "established_clients": 64, "served_clients": 64,
                  "requests": 10, "failed": 1, "socket_errors": 1, "non_2xx": 0, "late": 0,
@@ -164,7 +168,7 @@ class Statistics(unittest.TestCase):
         self.assertEqual((it["cpu_us_per_request"], it["failed"], it["rounds"]), (8, 3, 3))
         self.assertIsNone(it["system_share"])
 
-    def test_dead_workers_cost_is_counted(self):
+    def test_dead_workers_cost_is_counted(self) -> None:
         before = {1: [1e9, 0, 0, 5, 0, 0.0], 2: [3e9, 0, 0, 0, 0, 0.0]}
         after = {1: [2e9, 0, 1, 7, 1, 4.5], 3: [5e8, 0, 0, 0, 0, 0.0]}
         used = measure.usage_between(before, after)
@@ -172,12 +176,12 @@ class Statistics(unittest.TestCase):
         self.assertEqual((used["voluntary_switches"], used["involuntary_switches"]), (2, 1))
         self.assertEqual(used["system_share"], 1)
 
-    def test_binomial_share(self):
+    def test_binomial_share(self) -> None:
         self.assertAlmostEqual(workers.expected_top_share(200, 4), 0.28, places=2)
         self.assertEqual(workers.expected_top_share(200, 1), 1)
 
 
-def samples(*accounts):
+def samples(*accounts: Any) -> list[dict[str, int]]:
     """100 ms apart: (served, failed)."""
     return [{"monotonic_ms": 5000 + 100 * i, "served": served, "failed": failed,
              "not_connected": 0} for i, (served, failed) in enumerate(accounts)]
@@ -187,11 +191,11 @@ class Reload(unittest.TestCase):
     ROW = {"requests": 1000, "failed": 0, "not_connected": 0,
            **{f"failed_{name}": 0 for name in reload.REASONS}}
 
-    def rows(self, *keys, **change):
+    def rows(self, *keys: str, **change: Any) -> list[dict[str, Any]]:
         return [{**self.ROW, "candidate": key, "label": key, "load": load, "reloads": 4,
                  "during_share": 0.9, **change} for key in keys for load in reload.LOADS]
 
-    def test_curve(self):
+    def test_curve(self) -> None:
         line = reload.curve(samples((0, 0), (10, 0), (10, 2), (30, 2)),
                             [{"told": 5.12, "replaced": 5.18}])
         rounded = [(round(x, 3), round(y)) for x, y in line["points"]]
@@ -199,43 +203,43 @@ class Reload(unittest.TestCase):
         self.assertEqual([(round(x, 3), n) for x, _, n in line["failed"]], [(0.15, 2)])
         self.assertAlmostEqual(line["reloads"][0], 0.12)
 
-    def test_rate_while_reloading(self):
+    def test_rate_while_reloading(self) -> None:
         accounts = [(0, 0), (10, 0), (20, 0), (25, 0), (35, 0), (45, 0)]
         line = reload.curve(samples(*accounts), [{"told": 5.22, "replaced": 5.28}])
         found = reload.around(line)
         self.assertAlmostEqual(found["during_share"], 0.5)
         self.assertAlmostEqual(found["lowest_share"], 0.5)
 
-    def test_reasons(self):
+    def test_reasons(self) -> None:
         row = {**self.ROW, "failed": 3, "failed_raced": 2, "failed_after_close": 1}
         self.assertEqual(reload.reasons(row), "3 failed of 1,000 (2 raced, 1 after close)")
         self.assertEqual(reload.reasons({**self.ROW, "not_connected": 1}),
                          "1 failed of 1,000 (1 not connected)")
 
-    def test_a_stage_that_fails_is_against_the_prediction(self):
+    def test_a_stage_that_fails_is_against_the_prediction(self) -> None:
         self.assertTrue(reload.reload_result(self.rows("stage4"), {})["agrees"])
         result = reload.reload_result(self.rows("stage4", failed=1, failed_reset=1), {})
         self.assertFalse(result["agrees"])
         self.assertIn("1 failed of 1,000 (1 reset)", result["finding"])
 
-    def test_nginx_may_lose_what_is_on_its_way(self):
+    def test_nginx_may_lose_what_is_on_its_way(self) -> None:
         rows = self.rows("nginx", failed=4 * reload.CLIENTS)
         off = reload.reload_result(rows, {})
         self.assertEqual([row["predicted_failed_max"] for row in rows], [128, 0, 2048])
         self.assertTrue(off["finding"].endswith(
             "Against the prediction: nginx short, failed (128, predicted 0 exact)."))
 
-    def test_crowd_samples(self):
+    def test_crowd_samples(self) -> None:
         crowd = measure.Crowd.__new__(measure.Crowd)
         crowd.text = 'sample {"monotonic_ms":1.5,"served":2}\n{"served":3}\n'
         self.assertEqual(crowd.samples(), [{"monotonic_ms": 1.5, "served": 2}])
 
 
 class Checks(unittest.TestCase):
-    def states(self, make, *values):
+    def states(self, make: Callable[..., Any], *values: float | None) -> list[str]:
         return [make(value)["state"] for value in values]
 
-    def test_both_sides(self):
+    def test_both_sides(self) -> None:
         off, holds = checks.OFF, checks.HOLDS
         self.assertEqual(self.states(lambda x: checks.within("x", x, 10, 0.2), 7.9, 8.1, 11.9,
                                      12.1, None), [off, holds, holds, off, off])
@@ -244,7 +248,7 @@ class Checks(unittest.TestCase):
         self.assertEqual(self.states(lambda x: checks.exactly("x", x, 3), 2, 3, 4),
                          [off, holds, off])
 
-    def test_ratio_that_the_noise_hides(self):
+    def test_ratio_that_the_noise_hides(self) -> None:
         quiet = checks.ratio("x", 1.20, 1.18, 1.23, 1.2, 0.05)
         self.assertEqual((quiet["state"], quiet["why"]), (checks.HOLDS, None))
         noisy = checks.ratio("x", 0.99, 0.93, 1.05, 1.0, 0.05)
@@ -255,13 +259,13 @@ class Checks(unittest.TestCase):
         self.assertEqual(checks.ratio("x", 1.2, 1.2, 1.2, 1.2, 0.05)["state"],
                          checks.NOT_MEASURED)  # one round
 
-    def test_ratio_in_words(self):
+    def test_ratio_in_words(self) -> None:
         self.assertEqual(checks.ratio_words(1.2, 1.18, 1.23, " the floor"),
                          "1.20 × the floor (1.18 to 1.23)")
         self.assertIn("not measured against the floor: spread 0.12, effect 0.01",
                       checks.ratio_words(0.99, 0.93, 1.05, " the floor"))
 
-    def test_badges_say_their_tolerance(self):
+    def test_badges_say_their_tolerance(self) -> None:
         good, bad = checks.within("a", 10, 10, 0.2), checks.within("b", 20, 10, 0.2)
         hidden = checks.ratio("c", 0.99, 0.93, 1.05, 1, 0.05)
         self.assertEqual(checks.badge_words(checks.verdict([good])), "as predicted: ±20 %")
@@ -277,27 +281,27 @@ class Checks(unittest.TestCase):
 
 class Models(unittest.TestCase):
     """What each experiment expects, and that values outside of it on either side are seen."""
-    CTX = types.SimpleNamespace(p=context.FORMS["short"], problem=lambda text: None, form="short",
-                                notes=[])
+    CTX: Any = types.SimpleNamespace(p=context.FORMS["short"], problem=lambda text: None,
+                                     form="short", notes=[])
 
-    def sides(self, agrees, low, high, good):
+    def sides(self, agrees: Callable[..., Any], low: float, high: float, good: float) -> None:
         """agrees(value): of an experiment with this measured value."""
         self.assertIs(agrees(good), True, good)
         self.assertIs(agrees(low), False, low)
         self.assertIs(agrees(high), False, high)
 
     @staticmethod
-    def verdict(found):
+    def verdict(found: list[results.Check]) -> bool | None:
         return checks.verdict(found)["agrees"]
 
-    def test_the_oldest_worker_is_the_fullest(self):
+    def test_the_oldest_worker_is_the_fullest(self) -> None:
         mean = workers.lost_to_the_oldest(32, 8, 8)
         self.assertAlmostEqual(mean, 4 * ((9 / 8) ** 8 - 1), places=9)
         self.assertAlmostEqual(mean, 6.26, places=2)
         self.assertEqual(workers.lost_to_the_oldest(32, 8, 1), 4)
         self.assertAlmostEqual(workers.lost_to_the_oldest(32, 8, 5000), 64 / 9, places=2)
 
-    def test_the_oldest_worker_when_clients_are_dealt(self):
+    def test_the_oldest_worker_when_clients_are_dealt(self) -> None:
         dice, lost, runs = random.Random(1), 0, 3000
         for _ in range(runs):
             held = [0] * 8
@@ -311,8 +315,8 @@ class Models(unittest.TestCase):
                     held[dice.randrange(8)] += 1
         self.assertAlmostEqual(lost / runs / 8, workers.lost_to_the_oldest(32, 8, 8), delta=0.05)
 
-    def test_worker_killed(self):
-        def agrees(reuseport, prefork=1.0):
+    def test_worker_killed(self) -> None:
+        def agrees(reuseport: float, prefork: float = 1.0) -> bool | None:
             row = {"kills": 8, "replacement_ms": 0.2, "zombies": 0, "stopped": False}
             return workers.killed_result([
                 {**row, "candidate": key, "label": key, "failed_per_kill": lost,
@@ -322,13 +326,14 @@ class Models(unittest.TestCase):
         self.sides(agrees, 4.0, 8.5, 6.5)
         self.sides(lambda lost: agrees(6.26, lost), 0.5, 1.5, 1.0)
 
-    def test_idle_herd(self):
-        def agrees(stage3_ns, stage4_ns):
-            rows = [{"candidate": key, "label": key, "idle_clients": n, "connections": n + 1,
-                     "cpu_us_per_request": 50 + n * ns / 1000}
-                    for key, points, slope in (("stage3-select", (0, 300, 1000), stage3_ns),
-                                               ("stage4", (0, 10000), stage4_ns))
-                    for n, ns in zip(points, (0, 200, slope) if key != "stage4" else (0, slope))]
+    def test_idle_herd(self) -> None:
+        def agrees(stage3_ns: int, stage4_ns: float) -> bool | None:
+            rows: list[results.Row] = [
+                {"candidate": key, "label": key, "idle_clients": n, "connections": n + 1,
+                 "cpu_us_per_request": 50 + n * ns / 1000}
+                for key, points, slope in (("stage3-select", (0, 300, 1000), stage3_ns),
+                                           ("stage4", (0, 10000), stage4_ns))
+                for n, ns in zip(points, (0, 200, slope) if key != "stage4" else (0, slope))]
             result = waiting.herd_result(self.CTX, rows)
             self.assertIn(f"stage3-select {stage3_ns} ns", result["finding"])
             self.assertAlmostEqual(rows[2]["ns_per_idle_client"], stage3_ns)
@@ -336,8 +341,8 @@ class Models(unittest.TestCase):
         self.sides(lambda ns: agrees(ns, 0.1), 130, 270, 210)
         self.sides(lambda ns: agrees(200, ns), -1.5, 1.5, 0.1)
 
-    def test_silent_clients(self):
-        def agrees(predicted):
+    def test_silent_clients(self) -> None:
+        def agrees(predicted: float) -> Callable[..., Any]:
             return lambda ms: self.verdict(waiting.silent_checks([
                 {"label": "x", "silent_clients": 8, "predicted_ms": predicted, "wait_ms": ms}]))
         self.sides(agrees(8000.0), 7500, 8500, 8170)
@@ -345,23 +350,24 @@ class Models(unittest.TestCase):
         self.assertIs(agrees(0.0)(None), False)
         self.assertIs(agrees(0.0)(5), True)
 
-    def test_handlers(self):
-        def agrees(rate):
+    def test_handlers(self) -> None:
+        def agrees(rate: int) -> bool | None:
             row = {"label": "x", "workers": 4, "predicted_per_s": 80, "req_per_s": rate,
                    "failed": 0}
             return self.verdict(waiting.judge(self.CTX, [row]))
         self.sides(agrees, 71, 89, 78)
 
-    def test_fd_cliff(self):
-        def agrees(served):
+    def test_fd_cliff(self) -> None:
+        def agrees(served: int) -> bool | None:
             return waiting.cliff_result(1500, [
                 {"candidate": "x", "label": "x", "served_clients": served,
                  "predicted_served": 1018, "refused_clients": 482, "waiting_clients": 0,
                  "connect_failed": 0, "cpu_percent_while_full": 0}])["agrees"]
         self.sides(agrees, 1015, 1021, 1018)
 
-    def test_slow_readers(self):
-        def agrees(wait=200, held=224, key="stage4", stopped=False):
+    def test_slow_readers(self) -> None:
+        def agrees(wait: int = 200, held: int = 224, key: str = "stage4",
+                   stopped: bool = False) -> bool | None:
             return self.verdict(waiting.readers_checks(
                 {"candidate": key, "label": key, "stopped": stopped, "wait_alone_us": 200,
                  "wait_us": None if stopped else wait, "process_bytes_per_reader": held}))
@@ -371,11 +377,12 @@ class Models(unittest.TestCase):
         self.assertIs(agrees(key="stage1", stopped=True), True)
         self.assertIs(agrees(key="stage1"), False)
 
-    def test_accept_balance(self):
-        row = {"label": "reuseport", "sleeps_per_client": 1.0, "top_share": 0.28,
-               "accept_calls_in_vain_per_client": 1.0, "fresh_requests": 350,
-               "kept_requests": 350, "fresh_late_share": 0.06, "fresh_late_share_alone": 0.0,
-               "kept_late_share": 0.06, "kept_late_share_alone": 0.0}
+    def test_accept_balance(self) -> None:
+        row: results.Row = {
+            "label": "reuseport", "sleeps_per_client": 1.0, "top_share": 0.28,
+            "accept_calls_in_vain_per_client": 1.0, "fresh_requests": 350,
+            "kept_requests": 350, "fresh_late_share": 0.06, "fresh_late_share_alone": 0.0,
+            "kept_late_share": 0.06, "kept_late_share_alone": 0.0}
         predicted = workers.predicted_balance(200)
         for name, low, high in (("sleeps_per_client", 0.4, 1.6), ("top_share", 0.2, 0.35),
                                 ("accept_calls_in_vain_per_client", 0.4, 1.6),
@@ -383,8 +390,8 @@ class Models(unittest.TestCase):
             self.sides(lambda value, name=name: self.verdict(workers.balance_checks(
                 [{**row, name: value}], predicted)), low, high, row[name])
 
-    def test_level_edge(self):
-        def agrees(edge_calls=4, level_ctl=2):
+    def test_level_edge(self) -> None:
+        def agrees(edge_calls: float = 4, level_ctl: int = 2) -> bool | None:
             rows = [{"label": mode, "workload": work, "calls": calls, "predicted_calls": wanted,
                      "epoll_ctl_calls": ctl, "receive_calls": 1, "send_calls": 1, "wait_calls": 1,
                      "other_calls": 0, "accept_calls": 0, "close_calls": 0,
@@ -400,8 +407,8 @@ class Models(unittest.TestCase):
         self.sides(agrees, 2.2, 5, 4.02)
         self.sides(lambda n: agrees(level_ctl=n), 1, 3, 2)
 
-    def test_cost(self):
-        def agrees(calls=3, idle=228):
+    def test_cost(self) -> None:
+        def agrees(calls: float = 3, idle: int = 228) -> bool | None:
             row = {"candidate": "stage4", "label": "x", "calls": calls,
                    "idle_bytes_per_connection": idle,
                    **{f"{name}_calls": 1 for name in ("receive", "send", "wait", "epoll_ctl",
@@ -410,22 +417,22 @@ class Models(unittest.TestCase):
         self.sides(lambda n: agrees(calls=n), 2.8, 3.2, 3.01)
         self.sides(lambda n: agrees(idle=n), 180, 270, 228)
 
-    def test_throughput(self):
+    def test_throughput(self) -> None:
         rows = [{"candidate": "stage4", "clients": 64, "ratio_to_floor_median": 1.2,
                  "ratio_to_floor_min": 1.19, "ratio_to_floor_max": 1.22}]
         self.sides(lambda wanted: self.verdict(throughput.ratio_checks(self.CTX, rows, wanted,
                                                                        0.05)), 1.1, 1.3, 1.18)
 
-    def test_parts_of_a_cost(self):
+    def test_parts_of_a_cost(self) -> None:
         shared, own = context.parts_of(0.3 + 8, 0.3 + 8 / 4, 4)
         self.assertAlmostEqual(shared, 8)
         self.assertAlmostEqual(own, 0.3)
 
-    def test_a_matrix_cell_has_two_sides(self):
+    def test_a_matrix_cell_has_two_sides(self) -> None:
         self.assertEqual([matrix.judge([us] * 20, 0, 100)["state"] for us in (45, 55, 195, 205)],
                          ["faster", "unaffected", "unaffected", "degraded"])
 
-    def test_busy_handlers_leave_a_free_worker(self):
+    def test_busy_handlers_leave_a_free_worker(self) -> None:
         for key, state in (("stage4-shared", "unaffected"), ("stage4-exclusive", "unaffected"),
                            ("stage2", "unaffected"), ("stage4", "degraded"),
                            ("stage3-select", "degraded")):
@@ -436,29 +443,31 @@ class Models(unittest.TestCase):
 class Clock:
     """Time that passes when somebody waits, and answers that come after 100 us."""
 
-    def __init__(self):
-        self.now, self.keys = 0.0, []
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.keys: list[types.SimpleNamespace] = []
 
-    def monotonic(self):
+    def monotonic(self) -> float:
         return self.now
 
-    def register(self, fileobj, events, data=None):
+    def register(self, fileobj: Any, events: int,
+                 data: dict[str, Any] | None = None) -> None:
         self.keys.append(types.SimpleNamespace(fileobj=fileobj, data=data))
 
-    def unregister(self, fileobj):
+    def unregister(self, fileobj: Any) -> None:
         self.keys = [key for key in self.keys if key.fileobj is not fileobj]
 
-    def select(self, seconds):
+    def select(self, seconds: float) -> list[tuple[Any, None]]:
         if self.keys:
             self.now += 1e-4
             return [(self.keys[0], None)]
         self.now += math.ceil(seconds * 1000) / 1000  # as selectors do
         return []
 
-    def __enter__(self):
+    def __enter__(self) -> "Clock":
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         return None
 
 
@@ -468,26 +477,28 @@ class Harness(unittest.TestCase):
     class Client:
         answer = b"HTTP/1.1 200 OK\r\n\r\n" + measure.HELLO
 
-        def __init__(self, on_send=lambda: None):
+        def __init__(self, on_send: Callable[..., Any] = lambda: None) -> None:
             self.on_send = on_send
 
-        def sendall(self, text):
+        def sendall(self, text: bytes) -> None:
             self.on_send()
 
-        def recv(self, size):
+        def recv(self, size: int) -> bytes:
             return self.answer
 
-    def test_who_asks_late_does_not_count_it_as_wait(self):
+    def test_who_asks_late_does_not_count_it_as_wait(self) -> None:
         clock = Clock()
         with mock.patch("experiments.workers.time", clock), \
                 mock.patch("experiments.workers.selectors.DefaultSelector", lambda: clock):
-            waits = workers.paced(self.Client, 0.05)
+            make: Any = self.Client
+            waits = workers.paced(make, 0.05)
         self.assertGreater(len(waits), 20)
         self.assertAlmostEqual(max(waits), 100, places=3)
 
-    def test_silent_rows_are_asked_one_by_one(self):
+    def test_silent_rows_are_asked_one_by_one(self) -> None:
         clock, asked = Clock(), []
-        rows = [{"predicted_ms": ms, "wait_ms": None} for ms in (0.0, 1000.0, 0.0, 0.0)]
+        rows: list[results.Row] = [{"predicted_ms": ms, "wait_ms": None}
+                                   for ms in (0.0, 1000.0, 0.0, 0.0)]
         for i, row in enumerate(rows):
             row["client"] = self.Client(lambda i=i: asked.append(
                 (i, [one["wait_ms"] is None for one in rows[:i] if not one["predicted_ms"]])))
@@ -498,11 +509,46 @@ class Harness(unittest.TestCase):
         self.assertTrue(all(row["wait_ms"] < 1 for row in rows), rows)
 
 
-class Noise(unittest.TestCase):
-    LOOK = {"idle_share": 0.99, "steal_share": 0.0, "run_queue": 0, "pressure_share": 0.0,
-            "floor_us": [5.3, 5.4, 5.3]}
+class Rooms(unittest.TestCase):
+    """Who may know whom."""
+    ROOT = os.path.dirname(HERE)
 
-    def test_reading(self):
+    def read(self, *path: str) -> str:
+        with open(os.path.join(self.ROOT, *path), encoding="utf-8") as file:
+            return file.read()
+
+    def test_imports(self) -> None:
+        known = {"lib": {"lib"}, "report": {"report"},
+                 "experiments": {"lib", "report", "experiments"}}
+        for room, may in known.items():
+            for name in os.listdir(os.path.join(self.ROOT, "bench", room)):
+                if name.endswith(".py"):
+                    found = set(re.findall(r"^ *(?:from|import) (lib|report|experiments|run)\b",
+                                           self.read("bench", room, name), re.M))
+                    self.assertLessEqual(found, may, f"{room}/{name}")
+
+    def test_crowd_calls_one_way(self) -> None:
+        """A module is a .c and its .h; no way along the includes leads back to it."""
+        uses: dict[str, set[str]] = {}
+        for name in os.listdir(os.path.join(self.ROOT, "bench", "crowd")):
+            module = name.rpartition(".")[0]
+            uses.setdefault(module, set()).update(
+                set(re.findall(r'^#include "(crowd\w*)\.h"', self.read("bench", "crowd", name),
+                               re.M)) - {module})
+        self.assertIn("crowd_read", uses["crowd_client"])
+        while uses:
+            free = [module for module, others in uses.items() if not others & set(uses)]
+            self.assertTrue(free, f"a circle: {uses}")
+            for module in free:
+                del uses[module]
+
+
+class Noise(unittest.TestCase):
+    LOOK: results.Look = {
+        "idle_share": 0.99, "steal_share": 0.0, "run_queue": 0, "pressure_share": 0.0,
+        "floor_us": [5.3, 5.4, 5.3]}
+
+    def test_reading(self) -> None:
         self.assertEqual(noise.cpu_ticks("cpu  10 0 5 80 2 0 1 2 7 0\ncpu0 1\n"), (100, 82, 2))
         self.assertEqual(noise.shares((100, 82, 2), (200, 172, 4)),
                          {"idle_share": 0.9, "steal_share": 0.02})
@@ -510,23 +556,24 @@ class Noise(unittest.TestCase):
         self.assertEqual(noise.pressure("some avg10=12.50 avg60=1 avg300=1 total=9\n"), 0.125)
         self.assertIsNone(noise.pressure(""))
 
-    def test_quiet(self):
+    def test_quiet(self) -> None:
         found = noise.stamp(self.LOOK, self.LOOK, 0.001)
         self.assertTrue(found["quiet"], found["why"])
         self.assertIn("The machine was quiet: 99 % idle", noise.words(found))
         self.assertIn("5.30 to 5.40 µs", noise.words(found))
 
-    def test_each_noise_is_named(self):
-        for change, steal, words in (({"idle_share": 0.6}, 0, "only 60 %"),
-                                     ({}, 0.05, "5.0 % of cpu time was stolen"),
-                                     ({"floor_us": [9.3, 5.3]}, 0, "varied by 75 %")):
-            found = noise.stamp(self.LOOK, {**self.LOOK, **change}, steal)
+    def test_each_noise_is_named(self) -> None:
+        changes: list[tuple[dict[str, Any], float, str]] = [
+            ({"idle_share": 0.6}, 0, "only 60 %"), ({}, 0.05, "5.0 % of cpu time was stolen"),
+            ({"floor_us": [9.3, 5.3]}, 0, "varied by 75 %")]
+        for change, steal, words in changes:
+            found = noise.stamp(self.LOOK, cast(results.Look, {**self.LOOK, **change}), steal)
             self.assertFalse(found["quiet"])
             self.assertIn(words, noise.words(found))
             self.assertIn("NOT quiet", noise.words(found))
 
-    def test_without_the_floor(self):
-        bare = {**self.LOOK, "floor_us": []}
+    def test_without_the_floor(self) -> None:
+        bare = cast(results.Look, {**self.LOOK, "floor_us": []})
         found = noise.stamp(bare, bare, 0)
         self.assertTrue(found["quiet"])
         self.assertNotIn("floor", noise.words(found))
@@ -541,19 +588,19 @@ tests/harness_client.c:394:P:command:refuses:1: Passed
 tests/test_blackbox.c:478:F:command:keep_alive_rules:3: 1.1 Connection: close
 """
 
-    def test_black_box_suite(self):
+    def test_black_box_suite(self) -> None:
         self.assertEqual(blackbox.parse(self.SUITE),
                          {"checks": 4, "passed": 2, "refusals": 2, "refused": 1})
         with self.assertRaises(measure.ToolError):
             blackbox.parse("nothing")
 
-    def test_missing_php_is_told(self):
+    def test_missing_php_is_told(self) -> None:
         ctx = context.Context("smoke", "build", quiet=True)
         with mock.patch("lib.candidates.php_program", return_value=None):
             self.assertEqual(ctx.php(), [])
         self.assertIn("php is not installed (package php-cli)", ctx.notes[0])
 
-    def test_php_beside_stage_3(self):
+    def test_php_beside_stage_3(self) -> None:
         rows = [{**dict.fromkeys(throughput.KEYS, 1), "candidate": key, "label": key,
                  "clients": 64, "offered_clients": 64, "established_clients": 64,
                  "served_clients": 64, "requests": 1, "failed": 0, "socket_errors": 0,
@@ -566,27 +613,27 @@ tests/test_blackbox.c:478:F:command:keep_alive_rules:3: 1.1 Connection: close
 
 
 class Cells(unittest.TestCase):
-    def test_unaffected(self):
+    def test_unaffected(self) -> None:
         one = matrix.judge([110] * 20, 0, 100)
         self.assertEqual(one["state"], "unaffected")
         self.assertAlmostEqual(one["factor"], 1.1)
 
-    def test_slower(self):
+    def test_slower(self) -> None:
         self.assertEqual(matrix.judge([250] * 20, 0, 100)["state"], "degraded")
 
-    def test_lost_answers(self):
+    def test_lost_answers(self) -> None:
         self.assertEqual(matrix.judge([100] * 20, 1, 100)["state"], "degraded")
 
-    def test_stopped(self):
+    def test_stopped(self) -> None:
         one = matrix.judge([], 1, 100)
         self.assertEqual((one["state"], one["factor"]), ("stopped", None))
 
-    def test_one_outlier_is_left_out(self):
-        self.assertEqual(matrix.judge([100] * 39 + [9000], 0, 100)["state"], "unaffected")
+    def test_one_outlier_is_left_out(self) -> None:
+        self.assertEqual(matrix.judge([100.0] * 39 + [9000.0], 0, 100)["state"], "unaffected")
 
 
 class Tables(unittest.TestCase):
-    def test_terminal_has_80_columns(self):
+    def test_terminal_has_80_columns(self) -> None:
         results = fixture()
         for result in results["experiments"].values():
             if result.get("faults"):
@@ -598,12 +645,12 @@ class Tables(unittest.TestCase):
         text = tables.text_table(tables.HEADLINE, results["headline"])
         self.assertLessEqual(max(len(line) for line in text.splitlines()), 80)
 
-    def test_every_experiment_has_columns(self):
+    def test_every_experiment_has_columns(self) -> None:
         names = {name for name, *_ in run.EXPERIMENTS} - {"failure-matrix"}
         self.assertEqual(names, set(tables.COLUMNS))
 
-    def test_ratio_that_is_not_measured_stands_in_brackets(self):
-        def shown(key, *ratios):
+    def test_ratio_that_is_not_measured_stands_in_brackets(self) -> None:
+        def shown(key: str, *ratios: float) -> str | None:
             row = {"candidate": key, "keep_alive_ratio": ratios[0],
                    "keep_alive_ratio_min": ratios[1], "keep_alive_ratio_max": ratios[2]}
             return tables.ratio_of("keep_alive_ratio")(row)
@@ -612,37 +659,37 @@ class Tables(unittest.TestCase):
         self.assertEqual(shown("floor", 1, 1, 1), "1.00")
         self.assertIsNone(tables.ratio_of("short_ratio")({"candidate": "php"}))
 
-    def test_headline_is_made_of_the_experiments(self):
+    def test_headline_is_made_of_the_experiments(self) -> None:
         results = fixture()
         found = tables.headline(results["experiments"], results["main_clients"])
         self.assertEqual(found, results["headline"])
 
 
 class Axes(unittest.TestCase):
-    def test_steps(self):
+    def test_steps(self) -> None:
         self.assertEqual(axes.steps(3, 60), [2, 5, 10, 20, 50, 100])
         self.assertEqual(axes.steps(5, 5), [5, 10])
 
-    def test_round_up(self):
+    def test_round_up(self) -> None:
         self.assertEqual([axes.round_up(x) for x in (0, 0.9, 7, 1020, 1500)],
                          [1, 1, 8, 1500, 1500])
 
-    def test_even_ticks(self):
+    def test_even_ticks(self) -> None:
         self.assertEqual(axes.even(1500), [0, 500, 1000, 1500])
         self.assertEqual(axes.even(4), [0, 1, 2, 3, 4])
         self.assertEqual(axes.even(3.87), [0, 1, 2, 3])
 
-    def test_ticks_that_have_no_room_are_left_out(self):
+    def test_ticks_that_have_no_room_are_left_out(self) -> None:
         self.assertEqual(axes.thin([1, 101, 301, 1001], 0.16), [1, 301, 1001])
 
-    def test_labels_do_not_overlap(self):
+    def test_labels_do_not_overlap(self) -> None:
         placed = axes.spread_labels([0.5, 0.5, 0.51, 0.9], 0.06)
         heights = sorted(placed.values())
         gaps = [b - a for a, b in zip(heights, heights[1:])]
         self.assertGreater(min(gaps), 0.9 * 0.06)
         self.assertLess(placed[0], placed[2])
 
-    def test_labels_inside_a_plot_keep_off_the_lines(self):
+    def test_labels_inside_a_plot_keep_off_the_lines(self) -> None:
         rising = axes.along([(0.1, 0.5), (0.9, 0.95)])
         falling = axes.along([(0.1, 0.5), (0.9, 0.05)])
         self.assertEqual(axes.beside([0.5], [], 0.12, 0.2, 0.1)[0], 0.5)
@@ -652,26 +699,26 @@ class Axes(unittest.TestCase):
         self.assertAlmostEqual(two[1] - two[0], 0.1)
 
 
-def texts(svg):
+def texts(svg: str) -> list[str]:
     """What is written in a picture, line by line."""
     root = xml.etree.ElementTree.fromstring(svg)
     return ["".join(one.itertext()) for one in root.iter() if one.tag.endswith("}text")]
 
 
-def places(svg, words):
+def places(svg: str, words: str) -> list[tuple[float, float]]:
     """(x, y) of texts, in units of the picture."""
     found = re.findall(r'translate\(([\d.]+),([\d.]+)\)"[^>]*>\s*<text>([^<]*)</text>', svg)
     return [(float(x), float(y)) for x, y, text in found if text == words]
 
 
-def line_panel(*series, **more):
+def line_panel(*series: Any, **more: Any) -> dict[str, Any]:
     return {"kind": "lines", "x_label": "clients", "y_label": "answers", "series": [
         {"key": "", "label": name, "points": points} for name, points in series], **more}
 
 
 @unittest.skipUnless(shutil.which("gnuplot"), "gnuplot is not installed")
 class Pictures(unittest.TestCase):
-    def test_every_figure_is_drawn(self):
+    def test_every_figure_is_drawn(self) -> None:
         for name, result in fixture()["experiments"].items():
             if not result["figure"]:
                 continue
@@ -688,7 +735,7 @@ class Pictures(unittest.TestCase):
             for label in figure_labels(result["figure"]):
                 self.assertIn(label, texts(svg), name)
 
-    def test_hover_titles_are_names(self):
+    def test_hover_titles_are_names(self) -> None:
         for name, result in fixture()["experiments"].items():
             if result["figure"]:
                 svg = pictures.draw(result["figure"], name, name)
@@ -697,14 +744,14 @@ class Pictures(unittest.TestCase):
                 known |= {f"{label}, failed" for label in known}
                 self.assertFalse(titles - known, name)
 
-    def test_log_axes_say_so(self):
+    def test_log_axes_say_so(self) -> None:
         for name, result in fixture()["experiments"].items():
             for panel in result["figure"]["panels"] if result["figure"] else []:
                 svg = pictures.draw({"panels": [panel]}, name, name)
                 log = sum(bool(panel.get(axis)) for axis in ("x_log", "y_log"))
                 self.assertEqual(" ".join(texts(svg)).count("log scale"), log, name)
 
-    def test_lines_are_named_where_they_end(self):
+    def test_lines_are_named_where_they_end(self) -> None:
         """The axis is even, so a place can be told from the numbers."""
         panel = line_panel(("short", [[0, 5], [4, 5]]), ("long", [[0, 9], [10, 1]]))
         svg = pictures.draw({"panels": [panel]}, "x", "x")
@@ -714,8 +761,8 @@ class Pictures(unittest.TestCase):
         self.assertGreater(long_x, 0.8 * pictures.WIDTH)
         self.assertLess(short_y, long_y)
 
-    def test_many_lines_have_a_plot_each(self):
-        def panel(count):
+    def test_many_lines_have_a_plot_each(self) -> None:
+        def panel(count: int) -> dict[str, Any]:
             return line_panel(*[(f"server {i}", [[1, 5 + i], [8, 2]]) for i in range(count)])
         few, many = (pictures.draw({"panels": [panel(pictures.MOST_LINES + more)]}, "x", "x")
                      for more in (0, 1))
@@ -723,7 +770,7 @@ class Pictures(unittest.TestCase):
         at = [places(many, f"server {i}")[0] for i in range(7)]
         self.assertEqual((len({x for x, _ in at}), len({y for _, y in at})), (3, 3))
 
-    def test_failures_close_together_can_be_read(self):
+    def test_failures_close_together_can_be_read(self) -> None:
         panel = line_panel(("a", [[0, 5], [10, 5]]))
         panel["series"][0]["crosses"] = [[4, 5, 1234], [4.2, 5, 5678], [9.9, 5, 90]]
         svg = pictures.draw({"panels": [panel]}, "x", "x")
@@ -732,21 +779,21 @@ class Pictures(unittest.TestCase):
         self.assertGreater(second[1], first[1] + pictures.FONT)
         self.assertLess(third[0] + pictures.text_width("90"), places(svg, "a")[0][0])
 
-    def test_endless_is_no_bar(self):
-        def boxes(**bar):
+    def test_endless_is_no_bar(self) -> None:
+        def boxes(**bar: Any) -> tuple[int, int]:
             panel = {"kind": "bars", "x_label": "ms", "bars": [
                 {"key": "", "label": "a", "value": 5, "text": "5"},
                 {"key": "", "label": "b", "text": "none", **bar}]}
             svg = pictures.draw({"panels": [panel]}, "x", "x")
             self.assertIn("none", texts(svg))
             return svg.count("<polygon"), svg.count("stroke-dasharray")
-        (bar, _), (arrow, dashes) = boxes(value=5), boxes(value=None, endless=True)
+        (bar, _), (_, dashes) = boxes(value=5), boxes(value=None, endless=True)
         nothing, _ = boxes(value=None)
         self.assertEqual((bar, nothing), (2, 1))
         self.assertGreater(dashes, 0)
         self.assertEqual(boxes(value=None)[1], 0)
 
-    def test_a_bar_of_nothing_has_no_dash(self):
+    def test_a_bar_of_nothing_has_no_dash(self) -> None:
         panel = {"kind": "bars", "x_label": "ms", "bars": [
             {"key": "", "label": name, "value": value, "text": name}
             for name, value in (("some", 5), ("none", 0))]}
@@ -755,17 +802,17 @@ class Pictures(unittest.TestCase):
         flat = [float(to) - float(x) for x, y, to, to_y in strokes if y == to_y]
         self.assertFalse([width for width in flat if 0 < width < 20], flat)
 
-    def test_legend_is_broken_where_it_is_narrow(self):
-        def lines(*names):
+    def test_legend_is_broken_where_it_is_narrow(self) -> None:
+        def lines(*names: str) -> list[int]:
             return [len(line) for line in pictures.legend({"segments": names})]
         self.assertEqual(lines("receive", "send", "wait"), [3])
         self.assertEqual(lines("in the process", "in the kernel's sockets (both ends)"), [1, 1])
 
-    def test_quotes(self):
+    def test_quotes(self) -> None:
         self.assertEqual(pictures.quote('a"b\\'), '"a\\"b\\\\"')
 
 
-def figure_labels(figure):
+def figure_labels(figure: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
     for panel in figure["panels"]:
         for one in panel.get("series", []) + panel.get("bars", []):
             if one["label"] and one.get("points", True):
@@ -776,29 +823,31 @@ class Balance(html.parser.HTMLParser):
     """Every tag that is opened is closed, in order."""
     VOID = {"meta", "br", "link", "img", "hr", "path", "use", "circle"}
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.open, self.text, self.links = [], "", []
+        self.open: list[str] = []
+        self.text = ""
+        self.links: list[str | None] = []
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag not in self.VOID:
             self.open.append(tag)
         self.links += [value for name, value in attrs if name in ("href", "src", "xlink:href")]
 
-    def handle_startendtag(self, tag, attrs):
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         pass
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         if tag not in self.VOID:
             if not self.open or self.open.pop() != tag:
                 raise AssertionError(f"</{tag}> was not open")
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         self.text += data
 
 
 class Page(unittest.TestCase):
-    def page(self, results):
+    def page(self, results: Any) -> tuple[str, Balance]:
         text = report.page(results, {"date": "today", "cpus": 2, "cpu_model": "x <y>",
                                      "kernel": "6", "commit": "abc", "tree_dirty": True,
                                      "tools": {"wrk": None}, "sysctls": {"a": "1"}}, {})
@@ -807,7 +856,7 @@ class Page(unittest.TestCase):
         self.assertEqual(parser.open, [])
         return text, parser
 
-    def test_whole_page(self):
+    def test_whole_page(self) -> None:
         results = fixture()
         text, parser = self.page(results)
         for name, result in results["experiments"].items():
@@ -820,14 +869,14 @@ class Page(unittest.TestCase):
             self.assertIn(f'<td class="{state}"', text)
         self.assertIn("x <y>", parser.text)
 
-    def test_needs_no_network(self):
+    def test_needs_no_network(self) -> None:
         text, parser = self.page(fixture())
-        self.assertTrue(all(link.startswith("#") for link in parser.links))
+        self.assertTrue(all(link and link.startswith("#") for link in parser.links))
         self.assertNotIn("http://", text.replace("http://www.w3.org/", ""))
         self.assertNotIn("https://", text)
         self.assertNotIn("<script", text)
 
-    def test_tolerance_is_beside_the_badge(self):
+    def test_tolerance_is_beside_the_badge(self) -> None:
         results = fixture()
         found = checks.verdict([checks.within("speed <of it>", 10, 10.5, 0.2)])
         results["experiments"]["short"].update(found)
@@ -839,7 +888,7 @@ class Page(unittest.TestCase):
         _, parser = self.page(results)
         self.assertIn("not measured: 4 epoll: spread 0.12, effect 0.01", parser.text)
 
-    def test_instructions_have_their_place(self):
+    def test_instructions_have_their_place(self) -> None:
         results = copy.deepcopy(fixture())
         self.assertNotIn('id="instructions"', self.page(results)[0])
         results["instructions"] = [{"candidate": "x", "label": "4 <epoll>",
@@ -848,26 +897,26 @@ class Page(unittest.TestCase):
         self.assertIn("4 <epoll>", parser.text)
         self.assertIn("1,234", parser.text)
 
-    def test_tables_scroll_by_themselves(self):
+    def test_tables_scroll_by_themselves(self) -> None:
         text, _ = self.page(fixture())
         boxes = re.findall(r'<div class="scroll" tabindex="0" [^>]*><table', text)
         self.assertGreater(len(boxes), 10)
         self.assertEqual(len(boxes), text.count("<table"))
 
-    def test_way_back(self):
+    def test_way_back(self) -> None:
         results = fixture()
         self.assertNotIn("The tutorial", self.page(results)[1].text)
         text = report.page(results, {}, {}, "../a&b.html")
         self.assertIn('<a href="../a&amp;b.html">← The tutorial</a>', text)
 
-    def test_failure_is_told(self):
+    def test_failure_is_told(self) -> None:
         results = fixture()
         results["experiments"]["short"].update(ok=False, problems=["4 epoll <died>"])
         _, parser = self.page(results)
         self.assertIn("short: 4 epoll <died>", parser.text)
         self.assertIn("failed", parser.text)
 
-    def test_skipped_is_told(self):
+    def test_skipped_is_told(self) -> None:
         results = fixture()
         results["experiments"]["cost"].update(
             skipped="strace is not installed (package strace)", rows=[], finding=None,
@@ -877,7 +926,7 @@ class Page(unittest.TestCase):
 
 
 class Results(unittest.TestCase):
-    def test_structure(self):
+    def test_structure(self) -> None:
         results = fixture()
         self.assertEqual(results["format"], 1)
         self.assertEqual(list(results["experiments"]), [name for name, *_ in run.EXPERIMENTS])
@@ -892,7 +941,7 @@ class Results(unittest.TestCase):
                 self.assertIn("candidate", row)
                 self.assertIn("label", row)
 
-    def test_report_is_written_and_saved(self):
+    def test_report_is_written_and_saved(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             one, two = os.path.join(folder, "a"), os.path.join(folder, "b")
             os.makedirs(two)
@@ -903,8 +952,8 @@ class Results(unittest.TestCase):
                             <= set(os.listdir(two)))
 
     @unittest.skipUnless(shutil.which("gnuplot"), "gnuplot is not installed")
-    def test_saved_run_is_drawn_anew(self):
-        def contents():
+    def test_saved_run_is_drawn_anew(self) -> None:
+        def contents() -> dict[str, str]:
             return {name: open(os.path.join(folder, name), encoding="utf-8").read()
                     for name in os.listdir(folder)}
         with tempfile.TemporaryDirectory() as folder:
@@ -917,7 +966,7 @@ class Results(unittest.TestCase):
                 self.assertEqual(run.main(["--render", folder]), 0)
             self.assertEqual(contents(), before)
 
-    def test_saved_run_is_of_this_kind(self):
+    def test_saved_run_is_of_this_kind(self) -> None:
         folder = os.path.join(run.ROOT, "docs", "results")
         for name in os.listdir(folder):
             if name.endswith((".svg", ".html")):
@@ -926,12 +975,12 @@ class Results(unittest.TestCase):
         with open(os.path.join(folder, "index.html"), encoding="utf-8") as file:
             self.assertIn('href="../README.md"', file.read())
 
-    def test_way_back_from_a_folder(self):
+    def test_way_back_from_a_folder(self) -> None:
         self.assertEqual(run.tutorial_from(os.path.join(run.ROOT, "docs", "results")),
                          os.path.join("..", "README.md"))
         self.assertIsNone(run.tutorial_from(os.path.dirname(run.ROOT)))
 
-    def test_status(self):
+    def test_status(self) -> None:
         results = fixture()
         options = run.parse_arguments([])
         with contextlib.redirect_stdout(io.StringIO()):
@@ -941,42 +990,42 @@ class Results(unittest.TestCase):
 
 
 class CommandLine(unittest.TestCase):
-    def test_lists(self):
+    def test_lists(self) -> None:
         options = run.parse_arguments(["--only", "short,cost", "--stages", "stage3_select nginx"])
         self.assertEqual(options.only, ["short", "cost"])
         self.assertEqual(options.stages, ["stage3_select", "nginx"])
         self.assertEqual(run.command_of("cost", options),
                          'make bench ONLY=cost STAGES="stage3_select nginx"')
 
-    def test_unknown_names(self):
+    def test_unknown_names(self) -> None:
         for words in (["--only", "nonsense"], ["--stages", "stage9"], ["--smoke", "--full"]):
             with contextlib.redirect_stderr(io.StringIO()), self.assertRaises(SystemExit) as end:
                 run.parse_arguments(words)
             self.assertEqual(end.exception.code, 2)
 
-    def test_forms_have_the_same_knobs(self):
+    def test_forms_have_the_same_knobs(self) -> None:
         short = set(context.FORMS["short"])
         self.assertTrue(all(set(form) == short for form in context.FORMS.values()))
 
 
 class Instructions(unittest.TestCase):
-    def ask(self, **done):
+    def ask(self, **done: Any) -> list[dict[str, Any]] | None:
         options = run.parse_arguments([])
         with mock.patch("run.subprocess.run", **done):
             return run.instructions(options)
 
-    def test_they_are_taken_from_the_counting_program(self):
+    def test_they_are_taken_from_the_counting_program(self) -> None:
         rows = [{"label": "x", "user_instructions_per_request": 1}]
         said = types.SimpleNamespace(stdout=json.dumps({"instructions": rows}))
         self.assertEqual(self.ask(return_value=said), rows)
 
-    def test_without_them_there_are_none(self):
+    def test_without_them_there_are_none(self) -> None:
         self.assertIsNone(self.ask(side_effect=subprocess.CalledProcessError(1, "counts.py")))
         self.assertIsNone(self.ask(return_value=types.SimpleNamespace(stdout="table")))
 
 
 class Environment(unittest.TestCase):
-    def test_stamp_names_no_machine_and_no_folder(self):
+    def test_stamp_names_no_machine_and_no_folder(self) -> None:
         text = json.dumps(environment.stamp(run.ROOT, [0], [1], "short"))
         self.assertNotIn(run.ROOT, text)
         if len(socket.gethostname()) > 4:
@@ -984,7 +1033,7 @@ class Environment(unittest.TestCase):
         self.assertIn("kernel", text)
 
 
-def main():
+def main() -> int:
     suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules[__name__])
     done = unittest.TextTestRunner(stream=sys.stdout).run(suite)
     bad = len(done.failures) + len(done.errors)

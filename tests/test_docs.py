@@ -18,6 +18,8 @@ import signal  # noqa: E402
 import subprocess  # noqa: E402
 import tempfile  # noqa: E402
 import unittest  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from typing import Any  # noqa: E402
 from unittest import mock  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -46,30 +48,30 @@ KNOWN = {"a.one": [("x.c", "int one;\nint two;")], "a.empty": [("x.c", "")],
 LINK = '[{}](results/index.html#herd "{}")'
 
 
-def console(*lines, rules=""):
+def console(*lines: Any, rules: Any = "") -> Any:
     return "\n".join([*([f"<!-- check: {rules} -->"] if rules else []), "```console", *lines,
                       "```", ""])
 
 
-def excerpt(name, *lines):
+def excerpt(name: str, *lines: Any) -> Any:
     return "\n".join([f"<!-- excerpt {name} -->", "```c", *lines, "```", ""])
 
 
 class Case(unittest.TestCase):
-    def setUp(self):
+    def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory(prefix="test-docs.")
         self.addCleanup(folder.cleanup)
         self.folder = folder.name
         self.write("results/index.html", '<h2 id="herd">x</h2>')
 
-    def write(self, name, text):
+    def write(self, name: str, text: str) -> str:
         path = os.path.join(self.folder, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
         return path
 
-    def quietly(self, function, *arguments):
+    def quietly(self, function: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
         """(what it returns, what it prints)."""
         out = io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
@@ -80,7 +82,7 @@ class Case(unittest.TestCase):
 class Static(Case):
     """What is pulled, and links."""
 
-    def check(self, text, update=False):
+    def check(self, text: str, update: bool = False) -> tuple[str, str]:
         """(what was found wrong, the document afterwards)."""
         path, report = self.write("x.md", text), check.Report(False)
         printed = self.quietly(check.check_static, report, path, KNOWN, RUN, update)[1]
@@ -88,17 +90,17 @@ class Static(Case):
         self.assertGreater(report.checks, 0)
         return printed, book.read(path)
 
-    def good(self, text):
+    def good(self, text: str) -> None:
         self.assertEqual(self.check(text)[0], "")
 
-    def bad(self, text, message):
+    def bad(self, text: str, message: Any) -> None:
         """It is found, and --update does not hide it."""
         for update in (False, True):
             found, after = self.check(text, update)
             self.assertIn(message, found)
             self.assertEqual(after, text)
 
-    def stale(self, text, mended):
+    def stale(self, text: str, mended: Any) -> None:
         """It is found, and --update mends it."""
         found, after = self.check(text)
         self.assertIn("make docs-update", found)
@@ -108,16 +110,18 @@ class Static(Case):
         self.assertEqual(after, mended)
         self.good(mended)
 
-    def test_excerpts(self):
+    def test_excerpts(self) -> None:
         now = excerpt("a.one", "int one;", "int two;")
-        for old in (["int one;"], ["int one;", "int 2;"], ["int one;", "int two;", "more"], []):
+        olds: list[list[str]] = [["int one;"], ["int one;", "int 2;"],
+                                 ["int one;", "int two;", "more"], []]
+        for old in olds:
             self.stale(f"a\n\n{excerpt('a.one', *old)}\nb\n", f"a\n\n{now}\nb\n")
         self.good(excerpt("a.same", "int x;"))
         self.bad(excerpt("a.none", "x"), "no anchor [a.none]")
         self.bad(excerpt("a.twice", "int x;"), "different code in x.c and y.c")
         self.bad(excerpt("a.empty", "x"), "names nothing")
 
-    def test_anchors_in_sources(self):
+    def test_anchors_in_sources(self) -> None:
         self.write("common/a.c", "\n".join([
             "/* [a.one] */", "int f(void)", "{", '    g("{");', "", "    /* [a.in] */", "    h();",
             "    i(); /* { */", "}", "", "int after;", "/* [a.end] */", ""]))
@@ -130,12 +134,12 @@ class Static(Case):
         self.assertEqual(known["a.in"], [("common/a.c", "h();\ni(); /* { */")])
         self.assertEqual(known["a.end"], [("common/a.c", "")])
 
-    def test_brackets_before_a_number_are_left_alone(self):
+    def test_brackets_before_a_number_are_left_alone(self) -> None:
         text = "b[0 .. n), a[1] and " + LINK.format("2.5", "herd stage1 us")
         self.good(text)
         self.stale(text.replace("2.5", "9.9"), text)
 
-    def test_pictures(self):
+    def test_pictures(self) -> None:
         report = check.Report(False)
         shutil.copytree(pictures.FOLDER, os.path.join(self.folder, "pictures"))
         with mock.patch.object(pictures, "FOLDER", os.path.join(self.folder, "pictures")):
@@ -148,14 +152,14 @@ class Static(Case):
         self.assertIn("sets.svg: not what is drawn", printed)
         self.assertIn("sheep.svg: picture: no script", printed)
 
-    def test_diff(self):
+    def test_diff(self) -> None:
         found, after = self.check("<!-- diff select poll -->\n```diff\nold\n```\n", update=True)
         self.assertIn("updated", found)
         self.assertIn("--- stage3_select/wait_select.c\n+++ stage3_select/wait_poll.c\n", after)
         self.good(after)
         self.bad("<!-- diff 1 nonsense -->\n```diff\nx\n```\n", "printed nothing")
 
-    def test_numbers(self):
+    def test_numbers(self) -> None:
         for text, selector in (
                 ("2.5 µs", "herd stage1 clients=1 us"), ("1,234 µs", "herd clients=8 us"),
                 ("0.0025", "herd stage1 us / 1000"), ("0.50", "herd stage1 us / herd clients=1 "
@@ -169,12 +173,12 @@ class Static(Case):
         self.stale("[2.4](docs/results/index.html#herd \"herd stage1 us\") [x](x.md)\n".replace(
             "docs/", ""), '[2.5](results/index.html#herd "herd stage1 us") [x](x.md)\n')
 
-    def test_numbers_of_the_file_above(self):
+    def test_numbers_of_the_file_above(self) -> None:
         self.write("docs/results/index.html", '<h2 id="herd">x</h2>')
         self.stale('[2.4](docs/results/index.html#herd "herd stage1 us")',
                    '[2.5](docs/results/index.html#herd "herd stage1 us")')
 
-    def test_numbers_that_are_none(self):
+    def test_numbers_that_are_none(self) -> None:
         for selector, message in (
                 ("nonsense stage1 us", "no experiment 'nonsense'"),
                 ("herd stage9 us", "no row 'stage9'"), ("herd stage1 clients=2 us", "no row"),
@@ -186,7 +190,7 @@ class Static(Case):
         self.bad(LINK.format("one", "herd stage1 us"), "has no number")
         self.bad('[1](results/index.html#herd\n"herd stage1 us")', "stand on one line")
 
-    def test_tables(self):
+    def test_tables(self) -> None:
         ask = '<!-- table herd stage4 clients=8: candidate "who", us "µs", none "a", no "b" -->\n'
         head = "| who | µs | a | b |\n|---|---:|---:|---:|\n"
         row = "| stage4 | 1,234 | 0 | - |\n"
@@ -200,7 +204,7 @@ class Static(Case):
         self.bad("<!-- table herd stage1: us -->\n| |\n", "has nothing in it")
         self.bad(f"{ask}\nProse is not written over.\n", "stands no table")
 
-    def test_links(self):
+    def test_links(self) -> None:
         self.write("y.md", "# A `title` of *y*, [or](z.md)\n\n```\n# no heading\n```\n")
         self.good("# Top\n[a](y.md) [b](y.md#a-title-of-y-or) [c](#top) [d](https://x/y#z)\n"
                   "![e](results/index.html#herd) `[f](none.md)`\n\n```\n[g](none.md)\n```\n")
@@ -213,7 +217,7 @@ class Static(Case):
         self.bad("[a](y.md#none)", "there is no such heading")
         self.bad("# Top\n[a](#top) [b](#bottom)", "#bottom: there is no such heading")
 
-    def test_directives(self):
+    def test_directives(self) -> None:
         self.bad("a\n\n```console\na$ true\n", "line 3: the block has no end")
         self.bad("<!-- exerpt a.one -->\n```c\n```\n", "line 1: no directive")
         self.bad("<!--excerpt a.one-->\n```c\n```\n", "line 1: no directive")
@@ -222,12 +226,12 @@ class Static(Case):
         self.bad("<!-- check: vary -->\nProse.\n", "wrong kind of block")
         self.bad("<!-- ask herd stage1 us -->\n```c\n```\n", "wrong kind of block")
 
-    def test_questions_are_checked(self):
+    def test_questions_are_checked(self) -> None:
         self.good("<!-- ask herd stage1 us -->\n1. How many?\n")
         self.bad("<!-- ask herd stage1 us -->\n1. How many?\n2. Why?\n", "has 2 items")
         self.bad("<!-- ask herd stage9 us -->\n1. How many?\n", "no row 'stage9'")
 
-    def test_program(self):
+    def test_program(self) -> None:
         good, bad = (self.write(name, f"# {name}\n[a](#{name})\n\n" + console("a$ echo a", "a"))
                      for name in ("good", "bad"))
         self.write("bad", "[a](none)\n\n" + console("a$ echo a", "b"))
@@ -242,7 +246,7 @@ class Static(Case):
 class Sessions(Case):
     """Documents whose commands are run."""
 
-    def run_document(self, text):
+    def run_document(self, text: str) -> Any:
         """What was wrong, or None. It is never said twice, and nothing is left running."""
         chapter = session.Chapter(lambda _: None)
         try:
@@ -255,18 +259,20 @@ class Sessions(Case):
             self.assertEqual(terminal.marked_pids(chapter.mark), [])
             self.assertFalse(os.path.exists(chapter.folder))
 
-    def good(self, *blocks):
+    def good(self, *blocks: Any) -> None:
         self.assertIsNone(self.run_document("\n".join(blocks)))
 
-    def bad(self, message, *blocks):
+    def bad(self, message: Any, *blocks: Any) -> None:
         self.assertIn(message, self.run_document("\n".join(blocks)) or "nothing is wrong")
 
-    def test_output(self):
+    def test_output(self) -> None:
         self.good(console("a$ echo a; echo b", "a", "b", "a$ true"),
                   console("b$ printf 'a  b \\n\\nc\\n\\n'", "a b", "", "c"),
                   console("c$ for i in 1 2; do", ">   echo a; done", "a", "a"))
-        for shown in (["aa"], ["bb"], [], ["aa", "c"], ["aa", "bb", "c"], ["bb", "aa"],
-                      ["aaa", "bb"], ["a", "bb"], ["aa", "b"], ["aa bb"], ["aa", "", "bb"]):
+        wrong: list[list[str]] = [
+            ["aa"], ["bb"], [], ["aa", "c"], ["aa", "bb", "c"], ["bb", "aa"], ["aaa", "bb"],
+            ["a", "bb"], ["aa", "b"], ["aa bb"], ["aa", "", "bb"]]
+        for shown in wrong:
             self.bad("line 2: a$ echo aa; echo bb\n  printed something else",
                      console("a$ echo aa; echo bb", *shown))
         self.bad("printed something else", console("a$ printf 'a\\n\\nb\\n'", "a", "b"))
@@ -277,14 +283,14 @@ class Sessions(Case):
         self.bad("begins with a prompt", console("echo", "a$ true"))
         self.bad("without a prompt", console())
 
-    def test_what_always_varies(self):
+    def test_what_always_varies(self) -> None:
         line = "x (pid {}) stage1_blocking[{}]: Sat, {} Nov 2026 09:35:39 GMT {}"
         for number, same in (("1", True), ("2", False)):
             text = console(f"a$ echo '{line.format(1, 2, '01', 1)}'",
                            line.format(3, 4, "02", number))
             self.assertEqual(self.run_document(text) is None, same)
 
-    def test_dots(self):
+    def test_dots(self) -> None:
         command = "a$ printf 'one two\\nthree\\nfour\\n'"
         for shown in (["..."], ["one ...", "...", "four"], ["...two", "three", "..."],
                       ["one two", "three", "four", "..."], ["o...o", "th...ee", "four"]):
@@ -293,7 +299,7 @@ class Sessions(Case):
                       ["one...", "...", "three"], ["four", "..."]):
             self.bad("printed something else", console(command, *shown))
 
-    def test_varying_numbers(self):
+    def test_varying_numbers(self) -> None:
         command = "a$ echo 'took 1.5ms, 1,234 of 2k, 7 µs, 3MB'"
         shown = "took 20s, 1 of 5, 0.3 µs, 1"
         numbers = "n == [0.0015, 1234, 2000, 7, 3000000]"
@@ -307,20 +313,20 @@ class Sessions(Case):
         for line in ("12345 2", "  1 2"):
             self.good(console(f"a$ echo '{line}'", "  1     2", rules="vary"))
 
-    def test_conditions(self):
+    def test_conditions(self) -> None:
         for rule, message in (("n[0] > n[1]", "'n[0] > n[1]' does not hold; n = [1.0, 2.0]"),
                               ("n[2] > 0", "index out of range"), ("m > 0", "not defined"),
                               ("n[0] >", "invalid syntax"), ("n.x", "no attribute"),
                               ("seconds x", "invalid syntax")):
             self.bad(message, console("a$ echo 1 2", "3 4", rules=f"vary; n[1] > n[0]; {rule}"))
 
-    def test_time_limit(self):
+    def test_time_limit(self) -> None:
         self.bad("is not over after 1 s", console("a$ sleep 60", rules="seconds 1"))
         self.bad("is not over after 1 s", console("server$ cat", "client$ true", rules="seconds 1"))
         self.bad("did not print what is shown",
                  console("a$ cat", "up", "a$ ^C", rules="seconds 1"))
 
-    def test_status(self):
+    def test_status(self) -> None:
         self.good(console("a$ (exit 28)", rules="status 28"), console("a$ false", rules="status 1"))
         self.bad("ended with status 28", console("a$ (exit 28)"))
         self.good(console("a$ kill -KILL $$", rules="status 137"))
@@ -329,7 +335,7 @@ class Sessions(Case):
         self.bad("a$ false\n  ended with status 1",
                  console("a$ false", "a$ false", rules="status 1"))
 
-    def test_servers(self):
+    def test_servers(self) -> None:
         self.good(console("server$ trap 'echo bye; exit' INT; echo up; while :; do read; done",
                           "up", "client$ echo x", "x", "server$ ^C", "bye", "server$ echo y", "y"))
         self.bad("server$ ^C\n  printed something else",
@@ -347,7 +353,7 @@ class Sessions(Case):
                  console("a$ printf 'up\\nx\\n'; exec cat", "up", "a$ ^C"))
         self.bad("no command was typed there", console("a$ true", "b$"))
 
-    def test_looking_again(self):
+    def test_looking_again(self) -> None:
         fifo = os.path.join(self.folder, "fifo")
         os.mkfifo(fifo)
         for last, same in (("third", True), ("fourth", False)):
@@ -355,23 +361,23 @@ class Sessions(Case):
                            f"b$ echo second >{fifo}") + console("a$", "second", last)
             self.assertEqual(self.run_document(text) is None, same)
 
-    def test_server_left_behind(self):
+    def test_server_left_behind(self) -> None:
         with mock.patch.object(session, "END_S", 0.2):
             self.bad("leaves 1 processes behind", console("a$ trap '' HUP; setsid -f sleep 60"))
         self.good(console("a$ trap '' HUP; setsid -f sleep 0.3"))
 
-    def test_signals_are_a_terminals(self):
+    def test_signals_are_a_terminals(self) -> None:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             self.good(console("a$ cat", "a$ ^C"), console("a$ yes | head -n 1", "y"))
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def test_long_output(self):
+    def test_long_output(self) -> None:
         text = "aµ×" * 3000
-        self.good(console(f"a$ python3 -c 'print(\"aµ×\" * 3000)'", text))
+        self.good(console("a$ python3 -c 'print(\"aµ×\" * 3000)'", text))
 
-    def test_ports(self):
+    def test_ports(self) -> None:
         self.good(console("a$ echo 8080 and 8081, 127.0.0.1:8080", "8080 and 8081, 127.0.0.1:8080"),
                   console("a$ test 8080 -ne 8081 -a 8080 -ne $((8079 + 1))"),
                   console("a$ test 18080 -eq $((18079 + 1)) -a 80800 -eq $((80799 + 1))"))
@@ -379,7 +385,7 @@ class Sessions(Case):
         used = "import socket; socket.create_server((\"127.0.0.1\", 8080))"
         self.good(console(f"a$ python3 -c '{used}'"))
 
-    def test_scripts(self):
+    def test_scripts(self) -> None:
         self.good("```sh\ntrue\necho x\n```", "<!-- not run: x -->\n```sh\nfalse\n```",
                   "```\nfalse\n```")
         self.bad("ended with status 1", "```sh\nfalse\ntrue\n```")
@@ -390,7 +396,7 @@ class Sessions(Case):
 class WebSite(Case):
     """Pages of small documents, in a tree of their own."""
 
-    def setUp(self):
+    def setUp(self) -> None:
         super().setUp()
         for module, name, value in ((book, "ROOT", self.folder),
                                     (website, "OUT", os.path.join(self.folder, "build"))):
@@ -404,12 +410,12 @@ class WebSite(Case):
         self.write("docs/pictures/x.svg", "<svg/>")
         self.write("docs/results/index.html", '<a href="../README.md">back</a>')
 
-    def page(self, text):
+    def page(self, text: str) -> Any:
         self.write("docs/one.md", "# One, in full\n\n" + text)
         website.Site().build()
         return book.read(os.path.join(website.OUT, "one.html"))
 
-    def test_tables_scroll_by_themselves(self):
+    def test_tables_scroll_by_themselves(self) -> None:
         numbers = "| a | b | c |\n|---|---|---|\n| 1 | 2 | 3 |\n\n"
         words = f"| a | b & | c |\n|---|---|---|\n| 1 | {'long ' * 9}| 3 |\n\n"
         two = f"| a | b |\n|---|---|\n| 1 | {'long ' * 9}|\n\n"  # wraps where it is narrow
@@ -420,13 +426,13 @@ class WebSite(Case):
                      '<div class="scroll cards" tabindex="0">', 'data-label="b &amp;"'):
             self.assertEqual(page.count(part), 1, part)
 
-    def test_links_have_words(self):
+    def test_links_have_words(self) -> None:
         page = self.page("[one.md](one.md#x), [the file](one.md), [README.md](README.md), "
                          "[docs/README.md](https://x/docs/README.md)")
         for words in (">First</a>", ">the file</a>", ">Contents</a>", ">docs/README.md</a>"):
             self.assertIn(words, page.split("<main>")[1].split("<nav")[0])
 
-    def test_way_back_from_the_report(self):
+    def test_way_back_from_the_report(self) -> None:
         self.page("")
         self.assertEqual(list(website.dead_links()), [])
         self.assertIn('href="../index.html"',
@@ -434,10 +440,10 @@ class WebSite(Case):
 
 
 class Questions(Case):
-    def ask(self, text, run=None):
+    def ask(self, text: str, run: Any = None) -> Any:
         return predict.questions(self.write("x.md", text), run or RUN)
 
-    def test_reading(self):
+    def test_reading(self) -> None:
         found = self.ask("# The `title`\n\n<!-- ask herd stage1 us / 10 -->\n"
                          "<!-- ask herd clients=8 us -->\n"
                          "1. How *many*\n   [are](x.md \"y\") **there** in `a * b * c`?\n"
@@ -447,7 +453,7 @@ class Questions(Case):
             (2, "And now?", "herd clients=8 us", "The title")])
         self.assertEqual(self.ask("# None\n\n1. Is not asked.\n"), [])
 
-    def test_what_is_wrong(self):
+    def test_what_is_wrong(self) -> None:
         one = "<!-- ask herd stage1 us -->\n"
         for text, kind, message in (
                 (f"{one}1. a\n2. b\n", book.Wrong, "1 lines ask, .* has 2 items"),
@@ -461,7 +467,7 @@ class Questions(Case):
             with self.assertRaisesRegex(kind, message):
                 self.ask(text)
 
-    def test_numbers_that_are_typed(self):
+    def test_numbers_that_are_typed(self) -> None:
         text = "How many seconds or system calls, at 5 %?"
         for line, number in (("1", 1), ("1.5", 1.5), (".5", 0.5), ("1,000", 1000), ("2k", 2000),
                              ("0", 0), ("1,234,567.5", 1234567.5), ("3 M", 3e6), ("2 s", 2),
@@ -472,14 +478,14 @@ class Questions(Case):
         for line in ("252", "252 ns", "252 nanoseconds"):
             self.assertEqual(predict.number_in(line, "how many nanoseconds of cpu"), 252, line)
 
-    def test_scores(self):
+    def test_scores(self) -> None:
         for answer, number, points in (
                 (100, 100, 3), (125, 100, 3), (80, 100, 3), (126, 100, 2), (200, 100, 2),
                 (50, 100, 2), (201, 100, 1), (1000, 100, 1), (10, 100, 1), (1001, 100, 0),
                 (9.9, 100, 0), (0, 0, 3), (0.1, 0, 0), (0, 1, 0)):
             self.assertEqual(predict.judge(answer, number)[1], points, (answer, number))
 
-    def test_what_is_measured(self):
+    def test_what_is_measured(self) -> None:
         for selector, experiments, programs in (
                 ("herd stage3-poll us / 1000", ["herd"], ["stage3_select"]),
                 ("a stage4 x / b nginx y", ["a", "b"], ["nginx", "stage4_epoll_reuseport"]),
@@ -496,7 +502,7 @@ class Predict(Case):
     CHAPTER = ("# One\n\n<!-- ask herd stage1 us -->\n<!-- ask herd clients=8 us -->\n"
                "1. How many µs?\n2. How many then?\n\n## Why\n")
 
-    def setUp(self):
+    def setUp(self) -> None:
         super().setUp()
         self.addCleanup(os.chdir, os.getcwd())
         os.chdir(self.folder)  # paths are told from here
@@ -515,15 +521,15 @@ class Predict(Case):
             self.addCleanup(patch.stop)
         self.report = os.path.join(self.folder, "build", "predict")
 
-    def predict(self, typed, *arguments):
+    def predict(self, typed: str, *arguments: str) -> tuple[int, str]:
         """(status, what it printed)."""
-        arguments = [*arguments, "--build", os.path.join(self.folder, "build")]
+        typed_too = [*arguments, "--build", os.path.join(self.folder, "build")]
         with mock.patch.object(sys, "stdin", io.StringIO(typed)):
-            status, printed = self.quietly(predict.main, arguments)
+            status, printed = self.quietly(predict.main, typed_too)
         self.assertLessEqual(max(map(len, printed.split("\n"))), 80)
         return status, printed
 
-    def benchmark(self, result, status=0):
+    def benchmark(self, result: dict[str, Any] | None, status: int = 0) -> None:
         """The next benchmark writes this, unless it is None."""
         self.write("bench/result.json", json.dumps(result))
         self.write("bench/run.py", f"""import json, os, shutil, sys
@@ -536,12 +542,12 @@ if {result is not None}:
 sys.exit({status})
 """)
 
-    def table(self, printed):
+    def table(self, printed: Any) -> Any:
         """Rows of the tables, without their first columns."""
         return [line.split()[1:] for line in printed.split("\n")
                 if line[:8].strip().isdigit() and len(line) > 60]
 
-    def test_saved(self):
+    def test_saved(self) -> None:
         status, printed = self.predict("2.5\n5k\n1\n", "--saved")
         self.assertEqual(status, 0)
         self.assertEqual(self.table(printed), [
@@ -555,13 +561,13 @@ sys.exit({status})
         self.assertIn("One (1-one.md)\n\n 1. How many µs?\n  > 2.5\n", printed)
         self.assertFalse(os.path.exists(self.report))
 
-    def test_nonsense_is_asked_again(self):
+    def test_nonsense_is_asked_again(self) -> None:
         status, printed = self.predict("x\n1,5\n 2.5 µs \n\n0\n", "--saved")
         self.assertEqual(status, 0)
         self.assertEqual(printed.count("A number, please"), 2)
         self.assertIn("6 of 6 points", printed)
 
-    def test_end_of_answers(self):
+    def test_end_of_answers(self) -> None:
         for typed, asked, told in (
                 ("2.5\n", 2, "3 of 3 points"), ("2.5\nq\n0\n", 2, "3 of 3 points"),
                 ("2.5\n1234", 3, "6 of 6 points"), ("", 1, "No answers"),
@@ -571,7 +577,7 @@ sys.exit({status})
             self.assertIn(told, printed, typed)
             self.assertEqual(printed.count("  > "), asked, typed)
 
-    def test_chapters(self):
+    def test_chapters(self) -> None:
         for words, titles in (("1", "One"), ("http", "Http"), ("http.md,1", "One Http"),
                               ("docs/1-one.md", "One"), ("one http", "One Http"), ("", "One Http")):
             self.assertEqual(" ".join(dict.fromkeys(
@@ -586,7 +592,7 @@ sys.exit({status})
         self.assertEqual(status, 1)
         self.assertIn("2 lines ask", printed)
 
-    def test_measured(self):
+    def test_measured(self) -> None:
         here = json.loads(json.dumps(RUN))
         here["experiments"]["herd"]["rows"][0]["us"] = 4
         self.benchmark(here)
@@ -599,7 +605,7 @@ sys.exit({status})
         self.predict("2\n2\n", "--chapter", "1")
         self.assertRegex(book.read(os.path.join(self.report, "arguments")), "--only herd$")
 
-    def test_row_is_missing(self):
+    def test_row_is_missing(self) -> None:
         here = json.loads(json.dumps(RUN))
         del here["experiments"]["herd"]["rows"][2]
         self.benchmark(here)
@@ -610,14 +616,15 @@ sys.exit({status})
         self.assertIn("3 of 3 points", printed)
         self.assertIn('Question 2 of "One" was not measured: no row', printed)
 
-    def test_benchmark_failed(self):
+    def test_benchmark_failed(self) -> None:
         failed, skipped = (json.loads(json.dumps(RUN)) for _ in range(2))
         failed["experiments"]["herd"].update(ok=False, problems=["stage 1 died"])
         skipped["experiments"]["herd"].update(rows=[], skipped="there is no wrk")
-        for result, exit_status, told in (
-                (failed, 1, "herd: stage 1 died"), (skipped, 0, "herd: there is no wrk"),
-                (None, 1, "ended with status 1;"), (None, 1, "the last line"),
-                ({"experiments": {}}, 0, "herd has no result")):
+        cases: list[tuple[Any, int, str]] = [
+            (failed, 1, "herd: stage 1 died"), (skipped, 0, "herd: there is no wrk"),
+            (None, 1, "ended with status 1;"), (None, 1, "the last line"),
+            ({"experiments": {}}, 0, "herd has no result")]
+        for result, exit_status, told in cases:
             self.benchmark(RUN)
             self.assertEqual(self.predict("2.5\n")[0], 0)  # leaves a result that is not this one's
             self.benchmark(result, exit_status)
@@ -626,7 +633,7 @@ sys.exit({status})
             self.assertIn(told, " ".join(printed.split()))
             self.assertIn("0 of 0 points", printed)
 
-    def test_interrupted(self):
+    def test_interrupted(self) -> None:
         self.write("bench/run.py", """import os, signal, sys
 def end(*_):
     open(sys.argv[sys.argv.index("--report") + 1] + "/ended", "w").close()
@@ -644,7 +651,7 @@ signal.pause()
         self.assertIn("stopped", printed)
         self.assertTrue(os.path.exists(os.path.join(self.report, "ended")))
 
-    def test_as_a_program(self):
+    def test_as_a_program(self) -> None:
         done = subprocess.run([sys.executable, os.path.join(TOOLS, "predict.py"), "--saved",
                                "--chapter", "1"], input="nonsense\n2\n", text=True,
                               capture_output=True, timeout=30, check=False)
@@ -652,7 +659,7 @@ signal.pause()
         self.assertIn(" of 3 points.", done.stdout)
 
 
-def main():
+def main() -> Any:
     suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules[__name__])
     done = unittest.TextTestRunner(stream=sys.stdout).run(suite)
     bad = len(done.failures) + len(done.errors)

@@ -10,9 +10,14 @@ import signal
 import socket
 import tempfile
 import time
+from collections.abc import Callable
+from typing import NamedTuple
 
 from lib import measure, processes
+from lib.candidates import Candidate
+from lib.context import Context
 from report import checks
+from results import Check, Findings, Row
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LARGE_BYTES = 4 << 20  # more than a turn of the loop sends, and than the sockets hold
@@ -26,7 +31,7 @@ SENDS = ("sendto", "write", "writev", "sendmsg", "sendfile")
 
 # ---- Exact work for a server under strace --------------------------------------------------
 
-def kept(port, requests, path="/", batch=1):
+def kept(port: int, requests: int, path: str = "/", batch: int = 1) -> None:
     """`requests` on one connection, `batch` of them in each write, each answer awaited."""
     text = REQUEST.replace(b"GET /", f"GET {path}".encode()) * batch
     with socket.create_connection(("127.0.0.1", port), 10) as client:
@@ -37,7 +42,7 @@ def kept(port, requests, path="/", batch=1):
             time.sleep(THINK_SECONDS)
 
 
-def skip_answers(client, n):
+def skip_answers(client: socket.socket, n: int) -> None:
     """Read n answers with Content-Length, whatever their size."""
     pending = bytearray()
     for _ in range(n):
@@ -45,29 +50,33 @@ def skip_answers(client, n):
             pending += receive(client)
         if not pending.startswith(b"HTTP/1.1 200 "):
             raise ValueError(f"no good answer: {bytes(pending[:60])!r}")
-        end += 4 + measure.body_length(bytes(pending[:end]))
+        length = measure.body_length(bytes(pending[:end]))
+        if length is None:
+            raise ValueError("an answer without Content-Length")
+        end += 4 + length
         while len(pending) < end:
             pending += receive(client)
         del pending[:end]
 
 
-def receive(client):
+def receive(client: socket.socket) -> bytes:
     piece = client.recv(262144)
     if not piece:
         raise ValueError("the server closed the connection")
     return piece
 
 
-def fresh(port, requests):
+def fresh(port: int, requests: int) -> None:
     """`requests` on connections of their own."""
     for _ in range(requests):
         if measure.get(port)[0] != 200:
             raise ValueError("no good answer")
 
 
-def parse_strace(text):
+def parse_strace(text: str) -> tuple[collections.Counter[str], collections.Counter[str]]:
     """strace -c's table: ({call: count}, {call: errors})."""
-    calls, errors = collections.Counter(), collections.Counter()
+    calls: collections.Counter[str] = collections.Counter()
+    errors: collections.Counter[str] = collections.Counter()
     for line in text.splitlines():
         match = re.fullmatch(r"\s*(\d+)\s+(?:(\d+)\s+)?(\w+)\s*", line)
         if match and match.group(3) != "total":
@@ -76,7 +85,8 @@ def parse_strace(text):
     return calls, errors
 
 
-def traced(ctx, candidate, work, only=None):
+def traced(ctx: Context, candidate: Candidate, work: Callable[[int], object],
+           only: str | None = None) -> tuple[collections.Counter[str], collections.Counter[str]]:
     """System calls of a whole run of a server, its workers too, during which `work(port)` is
     done: (Counter of calls, Counter of those that failed)."""
     with tempfile.NamedTemporaryFile() as out:
@@ -95,7 +105,8 @@ def traced(ctx, candidate, work, only=None):
         return parse_strace(out.read().decode())
 
 
-def calls_per_request(ctx, candidate, work, scale=1):
+def calls_per_request(ctx: Context, candidate: Candidate, work: Callable[[int, int], object],
+                      scale: int = 1) -> dict[str, float]:
     """{call: calls per request}: the difference of two runs, so that start and end cancel out.
     work(port, n) makes n requests; scale: divides n."""
     few, many = (n // scale for n in ctx.p["traced"])
@@ -105,9 +116,9 @@ def calls_per_request(ctx, candidate, work, scale=1):
     return {name: round(n, 3) for name, n in per.items() if abs(n) >= 0.01}
 
 
-def in_groups(calls):
+def in_groups(calls: dict[str, float]) -> dict[str, float]:
     """receive, send, wait, and what is left, per request."""
-    def total(names):
+    def total(names: tuple[str, ...]) -> float:
         return sum(calls.get(name, 0) for name in names)
     groups = {"receive": total(RECEIVES), "send": total(SENDS), "wait": total(WAITS),
               "epoll_ctl": calls.get("epoll_ctl", 0),
@@ -117,23 +128,30 @@ def in_groups(calls):
 
 # ---- level-edge ----------------------------------------------------------------------------
 
+class Workload(NamedTuple):
+    name: str
+    work: Callable[[int, int], None]    # port, n
+    predicted: dict[str, int] | None    # calls, by mode
+
+
 WORKLOADS = [
-    ("keep-alive", lambda port, n: kept(port, n), {"level": 3, "edge": 4}),
-    ("pipelined by 16", lambda port, n: kept(port, n * 16, batch=16), {"level": 3, "edge": 4}),
-    (f"reply of {LARGE_BYTES >> 20} MiB",
-     lambda port, n: kept(port, n, f"/bytes?n={LARGE_BYTES}"), None),
+    Workload("keep-alive", lambda port, n: kept(port, n), {"level": 3, "edge": 4}),
+    Workload("pipelined by 16", lambda port, n: kept(port, n * 16, batch=16),
+             {"level": 3, "edge": 4}),
+    Workload(f"reply of {LARGE_BYTES >> 20} MiB",
+             lambda port, n: kept(port, n, f"/bytes?n={LARGE_BYTES}"), None),
 ]
 
 
-def level_edge(ctx):
+def level_edge(ctx: Context) -> Findings:
     ctx.need("strace", "strace")
     ctx.need("wrk", "wrk")
-    modes = [("level", *ctx.some_or_skip("stage4")), ("edge", *ctx.some("stage4-edge"))]
-    rows = []
+    modes = [("level", ctx.some_or_skip("stage4")[0]), ("edge", ctx.some("stage4-edge")[0])]
+    rows: list[Row] = []
     for workload, work, predicted in WORKLOADS:
         for mode, candidate in modes:
             ctx.say(f"{mode}, {workload}")
-            scale = 10 if workload == WORKLOADS[2][0] else 1
+            scale = 10 if workload == WORKLOADS[2].name else 1
             groups = in_groups(calls_per_request(ctx, candidate, work, scale))
             rows.append({"candidate": candidate.key, "label": mode, "workload": workload,
                          **{f"{name}_calls": n for name, n in groups.items()},
@@ -146,9 +164,9 @@ def level_edge(ctx):
     return level_edge_result(ctx, rows)
 
 
-def trigger_costs(ctx, both):
+def trigger_costs(ctx: Context, both: list[Candidate]) -> dict[str, Row]:
     """CPU per keep-alive request of the two, taking turns; the ratio is taken turn by turn."""
-    found = {candidate.key: [] for candidate in both}
+    found: dict[str, list[float]] = {candidate.key: [] for candidate in both}
     with ctx.servers(both) as servers:
         for _ in range(ctx.p["rounds"]):
             for server in servers:
@@ -158,29 +176,29 @@ def trigger_costs(ctx, both):
                                                   found["stage4"]))
     return {key: {"cpu_us_per_request": measure.median(costs),
                   "cpu_us_per_request_min": min(costs), "cpu_us_per_request_max": max(costs),
-                  **({f"edge_to_level_{part}": ratios[part] for part in ("median", "min", "max")}
-                     if key == "stage4-edge" else {})}
+                  **({"edge_to_level_median": ratios["median"], "edge_to_level_min": ratios["min"],
+                      "edge_to_level_max": ratios["max"]} if key == "stage4-edge" else {})}
             for key, costs in found.items()}
 
 
-def level_edge_checks(rows):
+def level_edge_checks(rows: list[Row]) -> list[Check]:
     found = [checks.near(f"{row['label']}, {row['workload']}, calls", row["calls"],
                          row["predicted_calls"], CALLS_ROOM)
              for row in rows if row["predicted_calls"]]
     return found + [checks.near(f"{row['label']}, {row['workload']}, epoll_ctl",
                                 row["epoll_ctl_calls"], 2 if row["label"] == "level" else 0,
                                 CALLS_ROOM)
-                    for row in rows if row["workload"] == WORKLOADS[2][0]]
+                    for row in rows if row["workload"] == WORKLOADS[2].name]
 
 
-def level_edge_told(rows):
+def level_edge_told(rows: list[Row]) -> str:
     by = {(row["workload"], row["label"]): row for row in rows}
     level = by["keep-alive", "level"]
-    large = {mode: by.get((WORKLOADS[2][0], mode)) for mode in ("level", "edge")}
     edge = by.get(("keep-alive", "edge"))
     told = f"A keep-alive request makes {level['calls']:.2f} system calls level-triggered"
     if not edge:
         return f"{told}."
+    large = {mode: by[WORKLOADS[2].name, mode] for mode in ("level", "edge")}
     ratio = checks.ratio_words(*(edge[f"edge_to_level_{part}"] for part in
                                  ("median", "min", "max")))
     return (f"{told} and {edge['calls']:.2f} edge-triggered, and "
@@ -190,41 +208,43 @@ def level_edge_told(rows):
             f"{large['edge']['epoll_ctl_calls']:.2f}.")
 
 
-def level_edge_result(ctx, rows):
+def level_edge_result(ctx: Context, rows: list[Row]) -> Findings:
     found = level_edge_checks(rows)
     names = ["receive", "send", "wait", "epoll_ctl", "other"]
-    return {"prediction": {
-                "text": ("Level-triggered, a turn is wait + receive + send = 3 calls. "
-                         "Edge-triggered this program reads until EAGAIN, one receive more: 4. "
-                         "That is its choice, and no must: of a stream, fewer bytes than were "
-                         "asked for say as well that there are no more (epoll(7), question 9), "
-                         "and nginx takes them for that. An exercise: let a short recv end the "
-                         "turn, and see 4 become 3. What must not be lost then? So here edge "
-                         "costs more for short requests. It saves the two epoll_ctl that "
-                         "level-triggered needs to wait for room in a full socket and to go "
-                         "back: that shows with large replies only. (The client waits "
-                         f"{THINK_SECONDS * 1000:.0f} ms before it asks again. If the next "
-                         "request comes before the turn ends, edge finds it instead of EAGAIN, "
-                         "and saves both the wait and the vain receive: 2 calls.)"),
-                "value": {"level_calls": 3, "edge_calls": 4, "large_level_epoll_ctl": 2,
-                          "large_edge_epoll_ctl": 0}},
-            "rows": rows, **checks.verdict(found),
-            "finding": f"{level_edge_told(rows)} {checks.sentence(found)}",
-            "figure": {"panels": [
-                {"kind": "stack", "x_label": f"system calls per {unit}", "segments": names,
-                 "bars": [{"label": f"{row['label']}",
-                           "values": [row[f"{name}_calls"] for name in names[:-1]]
-                           + [row["other_calls"] + row["accept_calls"] + row["close_calls"]],
-                           "text": f"{row['calls']:.2f}"} for row in rows
-                          if row["workload"] == workload]}
-                for workload, unit in ((WORKLOADS[0][0], "keep-alive request"),
-                                       (WORKLOADS[1][0], "batch of 16 pipelined requests"),
-                                       (WORKLOADS[2][0], WORKLOADS[2][0]))]}}
+    return checks.findings(
+        found,
+        prediction={
+            "text": ("Level-triggered, a turn is wait + receive + send = 3 calls. "
+                     "Edge-triggered this program reads until EAGAIN, one receive more: 4. "
+                     "That is its choice, and no must: of a stream, fewer bytes than were "
+                     "asked for say as well that there are no more (epoll(7), question 9), "
+                     "and nginx takes them for that. An exercise: let a short recv end the "
+                     "turn, and see 4 become 3. What must not be lost then? So here edge "
+                     "costs more for short requests. It saves the two epoll_ctl that "
+                     "level-triggered needs to wait for room in a full socket and to go "
+                     "back: that shows with large replies only. (The client waits "
+                     f"{THINK_SECONDS * 1000:.0f} ms before it asks again. If the next "
+                     "request comes before the turn ends, edge finds it instead of EAGAIN, "
+                     "and saves both the wait and the vain receive: 2 calls.)"),
+            "value": {"level_calls": 3, "edge_calls": 4, "large_level_epoll_ctl": 2,
+                      "large_edge_epoll_ctl": 0}},
+        rows=rows,
+        finding=f"{level_edge_told(rows)} {checks.sentence(found)}",
+        figure={"panels": [
+            {"kind": "stack", "x_label": f"system calls per {unit}", "segments": names,
+             "bars": [{"label": f"{row['label']}",
+                       "values": [row[f"{name}_calls"] for name in names[:-1]]
+                       + [row["other_calls"] + row["accept_calls"] + row["close_calls"]],
+                       "text": f"{row['calls']:.2f}"} for row in rows
+                      if row["workload"] == workload]}
+            for workload, unit in ((WORKLOADS[0].name, "keep-alive request"),
+                                   (WORKLOADS[1].name, "batch of 16 pipelined requests"),
+                                   (WORKLOADS[2].name, WORKLOADS[2].name))]})
 
 
 # ---- cost ----------------------------------------------------------------------------------
 
-def idle_clients(ctx, candidate):
+def idle_clients(ctx: Context, candidate: Candidate) -> int:
     """How many idle connections memory is measured with; 0: the model cannot hold any."""
     if candidate.model == "blocking":
         return 0
@@ -232,7 +252,7 @@ def idle_clients(ctx, candidate):
     return min(limit, ctx.p["idle"])
 
 
-def idle_bytes(ctx, candidate):
+def idle_bytes(ctx: Context, candidate: Candidate) -> tuple[float | None, int | None]:
     """Memory of the server per connection that was served once and idles: the difference of
     two herds, so that pages which the first connections pay for do not count."""
     n = idle_clients(ctx, candidate)
@@ -252,7 +272,7 @@ def idle_bytes(ctx, candidate):
     return (after - before) / max(1, came), n
 
 
-def switches(ctx, candidate):
+def switches(ctx: Context, candidate: Candidate) -> Row:
     """Context switches per request with one client and with many; processes and threads."""
     with ctx.server(candidate) as server:
         size = measure.counts(server.pid)
@@ -263,7 +283,7 @@ def switches(ctx, candidate):
             "involuntary_per_request_many": many["involuntary_switches_per_request"]}
 
 
-def cost(ctx):
+def cost(ctx: Context) -> Findings:
     ctx.need("strace", "strace")
     ctx.need("wrk", "wrk")
     keys = ctx.p["cost"] or ("stage1", "stage2", "stage3-select", "stage3-poll", "stage4",
@@ -287,7 +307,7 @@ def cost(ctx):
     return cost_result(rows)
 
 
-def cost_result(rows):
+def cost_result(rows: list[Row]) -> Findings:
     predicted = {"stage1": 2, "stage2": 2, "stage3-select": 3, "stage3-poll": 3, "stage4": 3,
                  "stage4-edge": 4, "floor": 3}
     for row in rows:
@@ -315,14 +335,16 @@ def cost_result(rows):
                                  "value": max(0, row["idle_bytes_per_connection"]),
                                  "text": f"{row['idle_bytes_per_connection']:,.0f}"}
                                 for row in held]})
-    return {"prediction": {
-                "text": ("Who blocks needs recv + send = 2 calls a request; a loop waits before: "
-                         "3, with one client that no batch can share; edge-triggered 4. An idle "
-                         "connection costs its struct and its places in tables: "
-                         f"{IDLE_BYTES} bytes."),
-                "value": {**{f"{key}_calls": n for key, n in predicted.items()},
-                          "idle_bytes": IDLE_BYTES}},
-            "rows": rows, **checks.verdict(found),
-            "finding": f"System calls a request: {told}. Bytes per idle connection: "
-                       f"{idle or 'not measured'}. {checks.sentence(found)}",
-            "figure": {"panels": panels}}
+    return checks.findings(
+        found,
+        prediction={
+            "text": ("Who blocks needs recv + send = 2 calls a request; a loop waits before: "
+                     "3, with one client that no batch can share; edge-triggered 4. An idle "
+                     "connection costs its struct and its places in tables: "
+                     f"{IDLE_BYTES} bytes."),
+            "value": {**{f"{key}_calls": n for key, n in predicted.items()},
+                      "idle_bytes": IDLE_BYTES}},
+        rows=rows,
+        finding=f"System calls a request: {told}. Bytes per idle connection: "
+                f"{idle or 'not measured'}. {checks.sentence(found)}",
+        figure={"panels": panels})

@@ -10,11 +10,15 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from typing import TypedDict
 
 from experiments import workers
 from experiments.waiting import REQUEST
 from lib import measure
+from lib.context import Context
 from report import tables
+from results import Row
 
 BACKLOG = 4
 HELD_MS = 1500           # the first client holds the only process so long
@@ -29,23 +33,38 @@ STALL_INTERVAL_MS = 2    # between answer and next request of the closed loop
 LATE_MS = 100
 
 
+class Way(TypedDict):
+    """One way to be fooled, as fooled.py prints it."""
+    title: str
+    lines: list[str]
+    reader: str       # what a careless one concludes
+    truth: list[str]  # in lines
+    seen: bool        # the effect was there
+
+
 # ---- backlog -------------------------------------------------------------------------------
 
 class Client:
     """One that connects without waiting, and asks once it is connected."""
 
-    def __init__(self, port, request=REQUEST):
+    def __init__(self, port: int, request: bytes = REQUEST) -> None:
         self.request = request
         self.began = time.monotonic()
-        self.connected = self.answered = None
+        self.connected: float | None = None
+        self.answered: float | None = None
         self.socket = socket.socket()
         self.socket.setblocking(False)
         self.socket.connect_ex(("127.0.0.1", port))
 
-    def connect_s(self):
+    def connect_s(self) -> float:
+        assert self.connected is not None
         return self.connected - self.began
 
-    def go_on(self):
+    def answer_s(self) -> float:
+        assert self.connected is not None and self.answered is not None
+        return self.answered - self.connected
+
+    def go_on(self) -> bool:
         """What is ready was the connection, then the answer; True when all is over."""
         if self.connected is None:
             error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -60,7 +79,8 @@ class Client:
         return True
 
 
-def serve(selector, clients, seconds):
+def serve(selector: selectors.BaseSelector, clients: list[Client],
+          seconds: float) -> None:
     """Let clients go on for so long, or until all are answered."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and not all(client.answered for client in clients):
@@ -71,7 +91,7 @@ def serve(selector, clients, seconds):
                 selector.modify(key.fileobj, selectors.EVENT_READ, key.data)
 
 
-def crowd_of(port):
+def crowd_of(port: int) -> list[Client]:
     """One that holds the server, some just after it, some later; those that were answered."""
     clients = []
     held = REQUEST.replace(b"/ ", b"/sleep?ms=%d " % HELD_MS, 1)
@@ -87,18 +107,18 @@ def crowd_of(port):
     return [client for client in clients if client.answered]
 
 
-def by_step(clients):
+def by_step(clients: list[Client]) -> list[Row]:
     """Rows: those that were connected after about 0, 1, 2 ... seconds."""
-    groups = {}
+    groups: dict[int, list[Client]] = {}
     for client in clients:
         groups.setdefault(round(client.connect_s()), []).append(client)
     return [{"step": step, "clients": len(group),
              "connect_ms": max(client.connect_s() for client in group) * 1000,
-             "answer_ms": max(client.answered - client.connected for client in group) * 1000}
+             "answer_ms": max(client.answer_s() for client in group) * 1000}
             for step, group in sorted(groups.items())]
 
 
-def backlog(ctx):
+def backlog(ctx: Context) -> Way:
     candidate = ctx.stage("stage1", more=("--backlog", str(BACKLOG)))
     with ctx.server(candidate) as server:
         ctx.check(server, "before the clients came")
@@ -133,7 +153,7 @@ def backlog(ctx):
 HEAD = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 12\r\n\r\n"
 
 
-def posts(port, pieces, no_delay):
+def posts(port: int, pieces: list[bytes], no_delay: int) -> list[float]:
     """Waits in us of requests on one connection, each sent in these pieces."""
     waits = []
     with socket.create_connection(("127.0.0.1", port), 5) as client:
@@ -149,15 +169,15 @@ def posts(port, pieces, no_delay):
     return waits
 
 
-def nagle(ctx):
-    rows = []
+def nagle(ctx: Context) -> Way:
+    rows: list[Row] = []
     with ctx.server(ctx.stage("stage4")) as server:
-        for label, pieces, no_delay in (
+        for label, pieces, option in (
                 ("in one send", [HEAD + measure.HELLO], 0),
                 ("in two, head and body", [HEAD, measure.HELLO], 0),
                 ("in two, TCP_NODELAY", [HEAD, measure.HELLO], 1)):
             before = measure.kernel_counters(["DelayedACKs"])
-            waits = posts(server.port, pieces, no_delay)
+            waits = posts(server.port, pieces, option)
             counted = measure.counters_between(before, measure.kernel_counters(["DelayedACKs"]))
             rows.append({"label": label, "p50_us": measure.median(waits), "max_us": max(waits),
                          "late": sum(wait > 20e3 for wait in waits),
@@ -183,7 +203,7 @@ def nagle(ctx):
 # ---- omission ------------------------------------------------------------------------------
 
 @contextlib.contextmanager
-def stalled(pid):
+def stalled(pid: int) -> Iterator[None]:
     """The process does not run from STALL_FROM until STALL_UNTIL, seconds from now."""
     timers = [threading.Timer(seconds, os.kill, (pid, number)) for seconds, number in
               ((STALL_FROM, signal.SIGSTOP), (STALL_UNTIL, signal.SIGCONT))]
@@ -199,7 +219,7 @@ def stalled(pid):
             os.kill(pid, signal.SIGCONT)
 
 
-def omission(ctx):
+def omission(ctx: Context) -> Way:
     ctx.need_crowd()
     with ctx.server(ctx.stage("stage4")) as server, contextlib.ExitStack() as stack:
         ctx.check(server, "before the load")

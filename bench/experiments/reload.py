@@ -2,10 +2,13 @@
 
 Does not: change the program; what runs is replaced by itself, by the same road.
 """
+import statistics
 import time
 
 from lib import candidates, measure, processes
+from lib.context import Context
 from report import checks
+from results import Figure, Findings, Row
 
 CLIENTS = 32
 PREFORK_WORKERS = 64    # of stage 2: each client holds one, and the old and the new overlap
@@ -20,7 +23,7 @@ REASONS = ("raced", "reset", "closed", "after_close", *OTHER_REASONS)
 
 # ---- Reloads -------------------------------------------------------------------------------
 
-def reload_once(ctx, server):
+def reload_once(ctx: Context, server: processes.Server) -> Row:
     """Tell it to reload. The row of times, in s of time.monotonic(): when it was told, and when
     the last of the old workers was gone (None: it was not)."""
     old = set(measure.children(server.pid))
@@ -43,7 +46,7 @@ def reload_once(ctx, server):
     return {"told": told, "replaced": replaced}
 
 
-def reloads_under(ctx, server, crowd):
+def reloads_under(ctx: Context, server: processes.Server, crowd: measure.Crowd) -> list[Row]:
     """Reloads at an even pace, and as long as that before the first and after the last."""
     due, found = time.monotonic(), []
     for _ in range(ctx.p["reloads"]):
@@ -54,7 +57,7 @@ def reloads_under(ctx, server, crowd):
     return found
 
 
-def curve(samples, reloads):
+def curve(samples: list[Row], reloads: list[Row]) -> Row:
     """Answers per second over time, seconds from the first sample; at each reload a mark, and
     where requests failed a cross with their number."""
     began = samples[0]["monotonic_ms"] / 1000
@@ -72,26 +75,27 @@ def curve(samples, reloads):
                          for one in reloads]}
 
 
-def around(line):
+def around(line: Row) -> Row:
     """The usual rate while workers are replaced, as a share of the usual rate in between; the
     least there was in one sample."""
     points = line["points"]
     half = (points[1][0] - points[0][0]) / 2 if len(points) > 1 else 0
-    during, between = [], []
+    during: list[float] = []
+    between: list[float] = []
     for x, rate in points:
         busy = any(told - half < x < replaced + half
                    for told, replaced in zip(line["reloads"], line["replaced"]))
         (during if busy else between).append(rate)
-    usual = measure.median(between)
-    return {"during_share": measure.median(during) / usual if during and usual else None,
+    usual, while_busy = measure.median(between), measure.median(during)
+    return {"during_share": while_busy / usual if while_busy is not None and usual else None,
             "lowest_share": min(rate for _, rate in points) / usual if usual else None}
 
 
-def bad(account):
+def bad(account: Row) -> int:
     return account["failed"] + account["not_connected"]
 
 
-def one_load(ctx, server, behaviour):
+def one_load(ctx: Context, server: processes.Server, behaviour: str) -> tuple[Row, Row]:
     """Reloads under one load: a row, and what its line in the figure needs."""
     candidate = server.candidate
     ctx.say(f"{candidate.label}, {behaviour}")
@@ -119,7 +123,7 @@ def one_load(ctx, server, behaviour):
     return row, {"key": candidate.key, "label": candidate.label, "plain": True, **line}
 
 
-def reload(ctx):
+def reload(ctx: Context) -> Findings:
     """All loads in turn, each beside the others' same load."""
     ctx.need_crowd()
     patient = ("--stop-timeout", str(RELOAD_SECONDS))  # nginx has no limit at all
@@ -127,7 +131,8 @@ def reload(ctx):
               + ctx.some("stage4", workers=WORKERS, more=patient) + ctx.nginx(WORKERS))
     if not wanted:
         ctx.some_or_skip("stage4")
-    rows, lines = [], {load: [] for load in LOADS}
+    rows: list[Row] = []
+    lines: dict[str, list[Row]] = {load: [] for load in LOADS}
     with ctx.servers(wanted) as servers:
         for load in LOADS:
             for server in servers:
@@ -141,7 +146,7 @@ def reload(ctx):
 
 # ---- What it says --------------------------------------------------------------------------
 
-def at_stake(row):
+def at_stake(row: Row) -> int:
     """Requests that one reload can lose at most: what the clients can have on their way when
     their idle connections are closed. With a fresh connection for each there is none."""
     if row["candidate"] != "nginx" or row["load"] == "short":
@@ -149,7 +154,7 @@ def at_stake(row):
     return CLIENTS * (DEPTH if row["load"] == "pipelined" else 1)
 
 
-def reasons(row):
+def reasons(row: Row) -> str:
     """"3 failed of 1,000 (2 raced, 1 reset)"."""
     told = [f"{row[f'failed_{name}']:,} {name.replace('_', ' ')}" for name in REASONS
             if row[f"failed_{name}"]]
@@ -158,14 +163,14 @@ def reasons(row):
     return f"{bad(row):,} failed of {row['requests']:,}" + (f" ({', '.join(told)})" if told else "")
 
 
-def shares(rows):
+def shares(rows: list[Row]) -> str:
     """"95, 87 and 101 %", in the order of the loads."""
     told = [f"{row['during_share'] * 100:.0f}" if row["during_share"] is not None else "?"
             for row in rows]
     return f"{', '.join(told[:-1])} and {told[-1]} %" if len(told) > 1 else f"{told[0]} %"
 
 
-def reload_result(rows, lines):
+def reload_result(rows: list[Row], lines: dict[str, list[Row]]) -> Findings:
     for row in rows:
         row["predicted_failed_max"] = at_stake(row) * row["reloads"]
     found = [checks.exactly(f"{row['label']} {row['load']}, failed", bad(row), 0)
@@ -177,33 +182,35 @@ def reload_result(rows, lines):
         told.append(f"{label}: " + ("; ".join(lost) if lost else
                                     f"0 failed of {sum(row['requests'] for row in mine):,}")
                     + f"; rate while reloading {shares(mine)} of the rate between")
-    return {"prediction": {
-                "text": ("A new worker accepts before an old one stops, the listeners are never "
-                         "closed, and an old worker says good-bye in its last answer: stages 2 "
-                         "and 4 lose 0 requests, whatever the load. nginx's old workers close "
-                         "connections that are idle at once; a request that is on its way just "
-                         "then is lost, and so is what stands in a batch behind the last answer. "
-                         "How many of those depends on who is ahead just then, nginx or its "
-                         f"clients: at most {CLIENTS} requests a reload with {CLIENTS} clients "
-                         f"that keep their connection, {CLIENTS} × {DEPTH} = {CLIENTS * DEPTH} "
-                         "with batches. That is no prediction, and is not checked. With a "
-                         "connection of its own for each request it is 0. "
-                         "(nginx since 1.27.4 can be told to wait for that request: "
-                         "keepalive_min_timeout.)"),
-                "value": {"stage2_failed": 0, "stage4_failed": 0, "nginx_short_failed": 0,
-                          "nginx_keep_alive_failed_max": CLIENTS,
-                          "nginx_pipelined_failed_max": CLIENTS * DEPTH}},
-            "rows": rows, **checks.verdict(found),
-            "finding": f"{rows[0]['reloads']} reloads under each of the loads {', '.join(LOADS)}. "
-                       f"{'. '.join(told)}. {checks.sentence(found)}",
-            "figure": reload_figure(lines)}
+    return checks.findings(
+        found,
+        prediction={
+            "text": ("A new worker accepts before an old one stops, the listeners are never "
+                     "closed, and an old worker says good-bye in its last answer: stages 2 "
+                     "and 4 lose 0 requests, whatever the load. nginx's old workers close "
+                     "connections that are idle at once; a request that is on its way just "
+                     "then is lost, and so is what stands in a batch behind the last answer. "
+                     "How many of those depends on who is ahead just then, nginx or its "
+                     f"clients: at most {CLIENTS} requests a reload with {CLIENTS} clients "
+                     f"that keep their connection, {CLIENTS} × {DEPTH} = {CLIENTS * DEPTH} "
+                     "with batches. That is no prediction, and is not checked. With a "
+                     "connection of its own for each request it is 0. "
+                     "(nginx since 1.27.4 can be told to wait for that request: "
+                     "keepalive_min_timeout.)"),
+            "value": {"stage2_failed": 0, "stage4_failed": 0, "nginx_short_failed": 0,
+                      "nginx_keep_alive_failed_max": CLIENTS,
+                      "nginx_pipelined_failed_max": CLIENTS * DEPTH}},
+        rows=rows,
+        finding=f"{rows[0]['reloads']} reloads under each of the loads {', '.join(LOADS)}. "
+                f"{'. '.join(told)}. {checks.sentence(found)}",
+        figure=reload_figure(lines))
 
 
-def reload_figure(lines):
+def reload_figure(lines: dict[str, list[Row]]) -> Figure:
     return {"panels": [
         {"kind": "lines", "x_label": "seconds (upright: a reload, ×: failed requests)",
          "y_label": f"{load}: thousand answers per second", "x_even": True,
-         "upright": [round(measure.median(at), 3)
+         "upright": [round(statistics.median(at), 3)
                      for at in zip(*(one["reloads"] for one in series))],
          "series": [{"key": one["key"], "label": one["label"], "plain": True,
                      "points": [[round(x, 3), round(y / 1000, 3)] for x, y in one["points"]],

@@ -3,9 +3,14 @@ pipelined.
 
 Does not: break anything on purpose.
 """
-from lib import blackbox, candidates, measure
-from lib.context import PARTS_DEPTH
+from collections.abc import Sequence
+from typing import Any
+
+from lib import blackbox, candidates, measure, processes
+from lib.candidates import Candidate
+from lib.context import Context, PARTS_DEPTH
 from report import checks
+from results import Check, Figure, Findings, Prediction, Row
 
 DEPTH = 16             # requests of a batch when pipelining
 PHP_BESIDE = "stage3-select"  # the stage that does the same with the same call
@@ -16,18 +21,19 @@ KEYS = ("req_per_s", "p50_us", "p99_us", "cpu_us_per_request", "system_share",
         "generator_cpu_share")
 
 
-def prefork_workers(ctx):
+def prefork_workers(ctx: Context) -> int:
     """As many as clients at the main point: all of them are served. 64 is the most there is."""
     return min(64, ctx.p["main_clients"])
 
 
-def contestants(ctx, close=False):
+def contestants(ctx: Context, close: bool = False) -> list[Candidate]:
     stages = [ctx.stage(key, prefork_workers(ctx) if key == "stage2" else 1)
               for key in ctx.p["contestants"] or STAGE_KEYS]
     return ctx.peers(close) + [stage for stage in stages if ctx.wanted(stage)]
 
 
-def take_turns(ctx, servers, points, rounds, **load):
+def take_turns(ctx: Context, servers: list[processes.Server], points: list[int], rounds: int,
+               **load: Any) -> list[Row]:
     """Rows of all rounds: A B C A B C, so that what disturbs the machine disturbs all."""
     rows = []
     for turn in range(rounds):
@@ -42,11 +48,11 @@ def take_turns(ctx, servers, points, rounds, **load):
     return rows
 
 
-def merge(rows):
+def merge(rows: list[Row]) -> list[Row]:
     """One row for each candidate and number of clients: medians over the rounds, and the spread
     of what it cost; ratios are paired round by round with the floor."""
     merged = []
-    groups = {}
+    groups: dict[tuple[int, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["clients"], row["candidate"]), []).append(row)
     for (clients, key), group in groups.items():
@@ -77,7 +83,8 @@ def merge(rows):
     return merged
 
 
-def sweep(ctx, close=False, depth=1, more=()):
+def sweep(ctx: Context, close: bool = False, depth: int = 1,
+          more: Sequence[Candidate] = ()) -> list[Row]:
     """All contestants, and `more`, over all numbers of clients; merged rows."""
     p = ctx.p
     others = [clients for clients in p["clients"] if clients != p["main_clients"]]
@@ -88,16 +95,16 @@ def sweep(ctx, close=False, depth=1, more=()):
     return sorted(merge(rows), key=lambda row: row["clients"])
 
 
-def at_main(ctx, rows, key):
+def at_main(ctx: Context, rows: list[Row], key: str) -> Row:
     """The row of a candidate at the main number of clients; {} if it took no part."""
     return next((row for row in rows if row["candidate"] == key
                  and row["clients"] == ctx.p["main_clients"]), {})
 
 
-def figure(rows):
+def figure(rows: list[Row]) -> Figure:
     """Two panels over the number of clients: what a request costs, how many were answered."""
-    def series(name, scale):
-        found = {}
+    def series(name: str, scale: float) -> list[Row]:
+        found: dict[tuple[str, str], list[list[float]]] = {}
         for row in rows:
             if row[name]:
                 found.setdefault((row["candidate"], row["label"]), []).append(
@@ -112,18 +119,20 @@ def figure(rows):
          "series": series("req_per_s", 0.001)}]}
 
 
-def ratio_parts(row):
-    return [row[f"ratio_to_floor_{part}"] for part in ("median", "min", "max")]
+def ratio_parts(row: Row, base: str = "floor") -> tuple[float, float, float]:
+    """Median, least and greatest of the rounds."""
+    return (row[f"ratio_to_{base}_median"], row[f"ratio_to_{base}_min"],
+            row[f"ratio_to_{base}_max"])
 
 
-def bound_text(ctx, rows):
+def bound_text(ctx: Context, rows: list[Row]) -> str:
     bound = [row["label"] for row in rows
              if row["generator_bound"] and row["clients"] == ctx.p["main_clients"]]
     return (f" wrk used up its cpu against {', '.join(bound)}: their requests per second are "
             "wrk's limit, not theirs." if bound else "")
 
 
-def cost_told(ctx, rows, key):
+def cost_told(ctx: Context, rows: list[Row], key: str) -> str:
     """The sentence about what a server's request costs."""
     row = at_main(ctx, rows, key)
     if not row or row.get("ratio_to_floor_median") is None:
@@ -132,7 +141,7 @@ def cost_told(ctx, rows, key):
             f"{checks.ratio_words(*ratio_parts(row), ' the floor')}. ")
 
 
-def ratio_checks(ctx, rows, predicted, room):
+def ratio_checks(ctx: Context, rows: list[Row], predicted: float, room: float) -> list[Check]:
     """Stage 4 against the floor; none if stage 4 took no part."""
     row = at_main(ctx, rows, "stage4")
     if row.get("ratio_to_floor_median") is None:
@@ -140,14 +149,14 @@ def ratio_checks(ctx, rows, predicted, room):
     return [checks.ratio("4 epoll × the floor", *ratio_parts(row), predicted, room)]
 
 
-def parsing_us(ctx):
+def parsing_us(ctx: Context) -> float:
     """What stage 4 spends on a request of its own, above the floor: seen where batches share
     the system calls, for the kernel's share drowns it elsewhere."""
     parts = ctx.parts_us()
     return parts["stage4"][1] - parts["floor"][1]
 
 
-def add_blackbox(ctx, rows):
+def add_blackbox(ctx: Context, rows: list[Row]) -> None:
     """How much of the black-box suite the PHP server passes; not in tiny, for it takes a
     minute."""
     row = at_main(ctx, rows, "php")
@@ -157,12 +166,11 @@ def add_blackbox(ctx, rows):
         row.update({f"blackbox_{name}": n for name, n in found.items()})
 
 
-def php_told(ctx, rows):
+def php_told(ctx: Context, rows: list[Row]) -> str:
     row = at_main(ctx, rows, "php")
     if not row or row.get("ratio_to_stage3_median") is None:
         return ""
-    ratio = checks.ratio_words(*(row[f"ratio_to_stage3_{part}"]
-                                 for part in ("median", "min", "max")), " stage 3")
+    ratio = checks.ratio_words(*ratio_parts(row, "stage3"), " stage 3")
     told = (f"The select server in PHP costs {row['cpu_us_per_request']:.2f} µs, {ratio}: the "
             "kernel's TCP dwarfs language and parser alike. ")
     ctx.notes.append(
@@ -177,12 +185,12 @@ def php_told(ctx, rows):
     return told
 
 
-def keep_alive(ctx):
+def keep_alive(ctx: Context) -> Findings:
     ctx.need("wrk", "wrk")
     clients = ctx.p["main_clients"]
     floor_us, parse_us = sum(ctx.parts_us()["floor"]), parsing_us(ctx)
     ratio = 1 + parse_us / floor_us
-    prediction = {
+    prediction: Prediction = {
         "text": (f"On one cpu the floor spends {floor_us:.2f} µs a request, and nearly all of it "
                  f"is the kernel's TCP. Batches of {PARTS_DEPTH}, which share the system calls, "
                  f"show what stage 4 adds by parsing: {parse_us:.2f} µs. So it costs 1 + "
@@ -203,14 +211,17 @@ def keep_alive(ctx):
                                                                          clients))
         for row in served]
     told = ", ".join(f"{row['label']} {row['served_clients']}" for row in served)
-    return {"prediction": prediction, "rows": rows, **checks.verdict(found),
-            "finding": f"{cost_told(ctx, rows, 'stage4')}Of {clients} clients were served: "
-                       f"{told}. {php_told(ctx, rows)}{checks.sentence(found)}"
-                       f"{bound_text(ctx, rows)}",
-            "figure": figure([row for row in rows if row["candidate"] != "php"])}
+    return checks.findings(
+        found,
+        prediction=prediction,
+        rows=rows,
+        finding=f"{cost_told(ctx, rows, 'stage4')}Of {clients} clients were served: "
+                f"{told}. {php_told(ctx, rows)}{checks.sentence(found)}"
+                f"{bound_text(ctx, rows)}",
+        figure=figure([row for row in rows if row["candidate"] != "php"]))
 
 
-def short(ctx):
+def short(ctx: Context) -> Findings:
     """One request per connection."""
     ctx.need("wrk", "wrk")
     parse_us = parsing_us(ctx)
@@ -218,7 +229,7 @@ def short(ctx):
         floor_us = ctx.load(server, ctx.p["main_clients"], look=False,
                             close=True)["cpu_us_per_request"]
     ratio = 1 + parse_us / floor_us
-    prediction = {
+    prediction: Prediction = {
         "text": ("The handshake and the closing are the kernel's and dwarf the request: the "
                  f"floor spends {floor_us:.2f} µs, parsing adds the {parse_us:.2f} µs that stage "
                  f"4 pays above the floor on open connections, {floor_us + parse_us:.2f} µs in "
@@ -229,19 +240,22 @@ def short(ctx):
                   "stage4_ratio_to_floor": ratio}}
     rows = sweep(ctx, close=True)
     found = ratio_checks(ctx, rows, ratio, SHORT_RATIO_ROOM)
-    return {"prediction": prediction, "rows": rows, **checks.verdict(found),
-            "finding": (f"{cost_told(ctx, rows, 'stage4')}{cost_told(ctx, rows, 'stage1')}"
-                        f"{checks.sentence(found)}{bound_text(ctx, rows)}"),
-            "figure": figure(rows)}
+    return checks.findings(
+        found,
+        prediction=prediction,
+        rows=rows,
+        finding=(f"{cost_told(ctx, rows, 'stage4')}{cost_told(ctx, rows, 'stage1')}"
+                 f"{checks.sentence(found)}{bound_text(ctx, rows)}"),
+        figure=figure(rows))
 
 
-def pipelined(ctx):
+def pipelined(ctx: Context) -> Findings:
     ctx.need("wrk", "wrk")
     shared_us, own_us = ctx.parts_us()["stage4"]
     floor_shared_us, floor_own_us = ctx.parts_us()["floor"]
     predicted_us = shared_us / DEPTH + own_us
     ratio = predicted_us / (floor_shared_us / DEPTH + floor_own_us)
-    prediction = {
+    prediction: Prediction = {
         "text": (f"{DEPTH} requests share their system calls; parsing is not shared. One by one "
                  f"and in batches of {PARTS_DEPTH} stage 4 shows {shared_us:.2f} µs that are "
                  f"shared and {own_us:.2f} µs that are not, so {DEPTH} at a time cost "
@@ -258,7 +272,10 @@ def pipelined(ctx):
     if row:
         found.append(checks.within("4 epoll, µs a request", row["cpu_us_per_request"],
                                    predicted_us, 0.15))
-    return {"prediction": prediction, "rows": rows, **checks.verdict(found),
-            "finding": f"{cost_told(ctx, rows, 'stage4')}{checks.sentence(found)}"
-                       f"{bound_text(ctx, rows)}",
-            "figure": figure(rows)}
+    return checks.findings(
+        found,
+        prediction=prediction,
+        rows=rows,
+        finding=f"{cost_told(ctx, rows, 'stage4')}{checks.sentence(found)}"
+                f"{bound_text(ctx, rows)}",
+        figure=figure(rows))

@@ -7,10 +7,15 @@ import contextlib
 import resource
 import selectors
 import socket
+import statistics
 import time
+from typing import Any
 
 from lib import measure, processes
+from lib.candidates import Candidate
+from lib.context import Context
 from report import checks
+from results import Check, Figure, Findings, Prediction, Row
 
 BLOCKING_WORKERS = 4     # of stage 2 where clients hold workers
 SILENT_SECONDS = 1       # --keepalive: how long a server bears with a silent client
@@ -32,18 +37,18 @@ READER_BYTES, READER_ROOM = 224, 300  # of the process for one: the connection's
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
-def connect(port):
+def connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), 5)
 
 
-def ask(row, selector):
+def ask(row: Row, selector: selectors.BaseSelector) -> None:
     """Send the row's request, and remember when."""
     row["asked"] = time.monotonic()
     row["client"].sendall(REQUEST)
     selector.register(row["client"], selectors.EVENT_READ, row)
 
 
-def read_answers(selector, awaited, seconds):
+def read_answers(selector: selectors.BaseSelector, awaited: list[Row], seconds: float) -> None:
     """Until all rows in `awaited` have a wait_ms; others that are answered meanwhile get theirs,
     too. Who closes without an answer gets none, and is not awaited any longer."""
     end = time.monotonic() + seconds
@@ -52,11 +57,11 @@ def read_answers(selector, awaited, seconds):
             row, now = key.data, time.monotonic()
             selector.unregister(key.fileobj)
             asked = row.pop("asked")
-            if key.fileobj.recv(4096).startswith(b"HTTP/1.1 200 "):
+            if row["client"].recv(4096).startswith(b"HTTP/1.1 200 "):
                 row["wait_ms"] = (now - asked) * 1000
 
 
-def ask_all(rows):
+def ask_all(rows: list[Row]) -> None:
     """First those who will wait for seconds, all at once. Then the others, each when the one
     before was answered: in a burst they would wait for each other, in this program."""
     longest = max(row["predicted_ms"] for row in rows) / 1000 + 3
@@ -71,18 +76,18 @@ def ask_all(rows):
         read_answers(selector, rows, longest)
 
 
-def predicted_wait_ms(candidate, silent):
+def predicted_wait_ms(candidate: Candidate, silent: int) -> float:
     if candidate.model != "blocking":
         return 0.0
     return silent // candidate.workers * SILENT_SECONDS * 1000.0
 
 
-def silent_clients(ctx):
+def silent_clients(ctx: Context) -> Findings:
     """All servers at the same time: whoever waits uses no cpu."""
     wanted = ctx.some_or_skip("stage1", "stage2", "stage3-select", "stage3-poll", "stage4",
                               workers=BLOCKING_WORKERS,
                               more=("--keepalive", str(SILENT_SECONDS)))
-    rows = []
+    rows: list[Row] = []
     with contextlib.ExitStack() as stack:
         ctx.say("starting all servers")
         for candidate in wanted:
@@ -103,12 +108,15 @@ def silent_clients(ctx):
             row.pop(name, None)
         row["served"] = int(row["wait_ms"] is not None)
     found = silent_checks(rows)
-    return {"prediction": silent_prediction(ctx.p["silent"][-1]), "rows": rows,
-            **checks.verdict(found), "finding": silent_finding(rows, found),
-            "figure": silent_figure(rows)}
+    return checks.findings(
+        found,
+        prediction=silent_prediction(ctx.p["silent"][-1]),
+        rows=rows,
+        finding=silent_finding(rows, found),
+        figure=silent_figure(rows))
 
 
-def silent_prediction(most):
+def silent_prediction(most: int) -> Prediction:
     stage1_s, stage2_s = most * SILENT_SECONDS, most // BLOCKING_WORKERS * SILENT_SECONDS
     return {"text": (f"A silent client is sent away after {SILENT_SECONDS} s. Who blocks is "
                      "held by it all that time: a fresh client behind S silent ones waits "
@@ -120,27 +128,28 @@ def silent_prediction(most):
                       "stage4_wait_ms": 0}}
 
 
-def silent_checks(rows):
+def silent_checks(rows: list[Row]) -> list[Check]:
     return [checks.within(f"{row['label']} behind {row['silent_clients']}, ms", row["wait_ms"],
                           row["predicted_ms"], 0.05, 20, "ms") for row in rows]
 
 
-def ms_text(ms):
+def ms_text(ms: float | None) -> str:
     if ms is None:
         return "for ever"
     return f"{ms / 1000:.2f} s" if ms >= 100 else f"{ms:.1f} ms"
 
 
-def silent_finding(rows, found):
+def silent_finding(rows: list[Row], found: list[Check]) -> str:
     most = max(row["silent_clients"] for row in rows)
     told = ", ".join(f"{row['label']} {ms_text(row['wait_ms'])}"
                      for row in rows if row["silent_clients"] == most)
     return f"Behind {most} silent clients a fresh one waits: {told}. {checks.sentence(found)}"
 
 
-def by_candidate(rows, x, y, scale=1.0, dashed=False):
+def by_candidate(rows: list[Row], x: str, y: str, scale: float = 1.0,
+                 dashed: bool = False) -> list[Row]:
     """Series of a figure: one line for each candidate."""
-    found = {}
+    found: dict[tuple[str, str], list[list[float]]] = {}
     for row in rows:
         if row.get(y) is not None:
             found.setdefault((row["candidate"], row["label"]), []).append(
@@ -149,7 +158,7 @@ def by_candidate(rows, x, y, scale=1.0, dashed=False):
             for (key, label), points in found.items()]
 
 
-def silent_figure(rows):
+def silent_figure(rows: list[Row]) -> Figure:
     return {"panels": [{
         "kind": "lines", "x_label": "silent clients (dashed: predicted)",
         "y_label": "wait of a fresh client, seconds",
@@ -159,7 +168,7 @@ def silent_figure(rows):
 
 # ---- slow-handler and busy-handler ---------------------------------------------------------
 
-def by_workers(ctx):
+def by_workers(ctx: Context) -> list[Candidate]:
     """Stages 1 and 3 as they are, 2 and 4 with more and more workers."""
     ctx.some_or_skip("stage1", "stage2", "stage3-select", "stage4")
     found = ctx.some(*ctx.contestants("stage1", "stage3-select"))
@@ -168,7 +177,8 @@ def by_workers(ctx):
     return found
 
 
-def handler_row(ctx, server, load, seconds, predicted):
+def handler_row(ctx: Context, server: processes.Server, load: measure.Load, seconds: float,
+                predicted: float) -> Row:
     found = load.finish(seconds)
     row = measure.load_row(found, {"cpu_us": 0, "system_share": None, "voluntary_switches": 0,
                                    "involuntary_switches": 0}, load.clients)
@@ -180,7 +190,7 @@ def handler_row(ctx, server, load, seconds, predicted):
                                             "p50_us", "p99_us")}}
 
 
-def judge(ctx, rows):
+def judge(ctx: Context, rows: list[Row]) -> list[Check]:
     """The checks of all rows."""
     for row in rows:
         row["measured_to_predicted"] = row["req_per_s"] / row["predicted_per_s"]
@@ -190,7 +200,8 @@ def judge(ctx, rows):
                           row["predicted_per_s"], HANDLER_TOLERANCE) for row in rows]
 
 
-def handler_result(rows, found, text, value):
+def handler_result(rows: list[Row], found: list[Check], text: str,
+                   value: dict[str, Any]) -> Findings:
     most = max(row["workers"] for row in rows)
     told = "; ".join(f"{row['label']} with {row['workers']} "
                      f"worker{'s' if row['workers'] > 1 else ''}: {row['req_per_s']:.0f}/s, "
@@ -202,17 +213,20 @@ def handler_result(rows, found, text, value):
         "series": by_candidate([row for row in rows if row["candidate"] in ("stage4",)],
                                "workers", "predicted_per_s", 1, True)
         + by_candidate(rows, "workers", "req_per_s")}]}
-    return {"prediction": {"text": text, "value": value}, "rows": rows,
-            **checks.verdict(found), "finding": f"{told}. {checks.sentence(found)}",
-            "figure": figure}
+    return checks.findings(
+        found,
+        prediction={"text": text, "value": value},
+        rows=rows,
+        finding=f"{told}. {checks.sentence(found)}",
+        figure=figure)
 
 
-def clients_for(candidate):
+def clients_for(candidate: Candidate) -> int:
     """So many that each worker of stage 4 nearly surely gets some of its own."""
     return 16 * candidate.workers
 
 
-def slow_handler(ctx):
+def slow_handler(ctx: Context) -> Findings:
     """All at the same time: sleeping uses no cpu."""
     ctx.need("wrk", "wrk")
     wanted = by_workers(ctx)
@@ -236,7 +250,7 @@ def slow_handler(ctx):
          "by_workers": {str(n): n * 1000 / SLOW_MS for n in ctx.p["workers"]}})
 
 
-def busy_handler(ctx):
+def busy_handler(ctx: Context) -> Findings:
     """One after the other, on all cpus: here it is the cpus that are shared."""
     ctx.need("wrk", "wrk")
     cpus = len(ctx.all_cpus)
@@ -263,14 +277,14 @@ def busy_handler(ctx):
 
 # ---- idle-herd -----------------------------------------------------------------------------
 
-def herd_points(ctx, candidate):
+def herd_points(ctx: Context, candidate: Candidate) -> list[int]:
     """Numbers of idle clients; the loop that does not look at all of them gets more."""
     if candidate.key.startswith("stage3"):
         return ctx.p["herd"]
     return ctx.p["herd"] + ctx.p["herd_loop"]
 
 
-def idle_herd(ctx):
+def idle_herd(ctx: Context) -> Findings:
     """One active client among idle ones. The herd grows by one crowd after the other."""
     ctx.need("wrk", "wrk")
     ctx.need_crowd()
@@ -301,14 +315,15 @@ def idle_herd(ctx):
     return herd_result(ctx, rows)
 
 
-def merge_herd(rows):
-    merged, groups = [], {}
+def merge_herd(rows: list[Row]) -> list[Row]:
+    merged = []
+    groups: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["candidate"], row["idle_clients"]), []).append(row)
     for (key, n), group in groups.items():
         costs = [row["cpu_us_per_request"] for row in group]
         shares = [row["system_share"] for row in group if row["system_share"] is not None]
-        cost, share = measure.median(costs), measure.median(shares)
+        cost, share = statistics.median(costs), measure.median(shares)
         merged.append({
             "candidate": key, "label": group[0]["label"], "idle_clients": n,
             "connections": n + 1, "rounds": len(group),
@@ -322,12 +337,12 @@ def merge_herd(rows):
     return merged
 
 
-def cost_at(rows, key, n):
+def cost_at(rows: list[Row], key: str, n: int) -> float | None:
     return next((row["cpu_us_per_request"] for row in rows
                  if row["candidate"] == key and row["idle_clients"] == n), None)
 
 
-def add_slopes(rows):
+def add_slopes(rows: list[Row]) -> None:
     """What an idle client adds to a request of the busy one, in ns of cpu; null where there is
     none."""
     for row in rows:
@@ -336,7 +351,7 @@ def add_slopes(rows):
             None if not n else (row["cpu_us_per_request"] - alone) * 1000 / n
 
 
-def herd_line(rows, key, few):
+def herd_line(rows: list[Row], key: str, few: int) -> tuple[Check, str, str]:
     """Of one candidate: its check, and what is said of it."""
     mine = [row for row in rows if row["candidate"] == key]
     label, last = mine[0]["label"], max(mine, key=lambda row: row["idle_clients"])
@@ -353,7 +368,7 @@ def herd_line(rows, key, few):
             f"{label}: 0 ns, also up to n = {many:,}", told)
 
 
-def herd_result(ctx, rows):
+def herd_result(ctx: Context, rows: list[Row]) -> Findings:
     """From the costs with no idle client and with few, a straight line to many."""
     add_slopes(rows)
     few = max(n for n in ctx.p["herd"] if n <= 300)
@@ -364,23 +379,26 @@ def herd_result(ctx, rows):
         {"kind": "lines", "x_log": 10, "y_log": 10, "y_label": "CPU, µs per request",
          "x_label": "open connections, one of them active",
          "series": by_candidate(rows, "connections", "cpu_us_per_request")}]}
-    return {"prediction": {
-                "text": "select and poll look at every connection at each wait, so a request "
-                "costs base + n × slope; epoll is told of the ready ones only, and its slope is "
-                "0. It is the slope, in ns of cpu per idle client, that another machine can be "
-                "compared by; how many times the base that makes depends on the base. "
-                + "; ".join(text for _, text, _ in lines.values()) + ".",
-                "value": {key: {"ns_per_idle_client": check["predicted"]}
-                          for key, (check, _, _) in lines.items()}},
-            "rows": rows, **checks.verdict(found), "figure": figure,
-            "finding": "Each idle client adds to a request of the busy one: "
-                       + ", ".join(told for _, _, told in lines.values())
-                       + f". {checks.sentence(found)}"}
+    return checks.findings(
+        found,
+        prediction={
+            "text": "select and poll look at every connection at each wait, so a request "
+            "costs base + n × slope; epoll is told of the ready ones only, and its slope is "
+            "0. It is the slope, in ns of cpu per idle client, that another machine can be "
+            "compared by; how many times the base that makes depends on the base. "
+            + "; ".join(text for _, text, _ in lines.values()) + ".",
+            "value": {key: {"ns_per_idle_client": check["predicted"]}
+                      for key, (check, _, _) in lines.items()}},
+        rows=rows,
+        figure=figure,
+        finding="Each idle client adds to a request of the busy one: "
+                + ", ".join(told for _, _, told in lines.values())
+                + f". {checks.sentence(found)}")
 
 
 # ---- fd-cliff ------------------------------------------------------------------------------
 
-def cliff_cases(ctx):
+def cliff_cases(ctx: Context) -> list[tuple[Candidate, int | None]]:
     """(candidate, limit of descriptors or None)."""
     wide = ctx.some("stage1", "stage2", "stage3-select", "stage3-poll", "stage4",
                     workers=BLOCKING_WORKERS)
@@ -388,7 +406,8 @@ def cliff_cases(ctx):
     return [(one, None) for one in wide] + [(one, SMALL_LIMIT) for one in small]
 
 
-def cliff_prediction(candidate, limit, opened, clients, hard_limit):
+def cliff_prediction(candidate: Candidate, limit: int | None, opened: int, clients: int,
+                     hard_limit: int) -> int:
     """How many clients are served: what the model lets in, or what the descriptors allow."""
     if candidate.model == "blocking":
         return min(clients, candidate.workers)
@@ -398,7 +417,7 @@ def cliff_prediction(candidate, limit, opened, clients, hard_limit):
     return min(clients, room * candidate.workers)
 
 
-def fd_cliff(ctx):
+def fd_cliff(ctx: Context) -> Findings:
     """Many clients ask once and stay. Who is served, refused, or left in the queue? All servers
     at the same time: once the crowds are there, nobody does anything."""
     ctx.need_crowd()
@@ -429,7 +448,8 @@ def fd_cliff(ctx):
     return cliff_result(ctx.p["cliff"], rows)
 
 
-def cliff_row(ctx, server, limit, opened, report, usage):
+def cliff_row(ctx: Context, server: processes.Server, limit: int | None, opened: int, report: Row,
+              usage: measure.Usage) -> Row:
     candidate, clients = server.candidate, ctx.p["cliff"]
     label = candidate.label + (f", limit {limit}" if limit else "")
     if not server.alive():
@@ -445,37 +465,39 @@ def cliff_row(ctx, server, limit, opened, report, usage):
             "cpu_percent_while_full": usage["cpu_us"] / 1e4 / FULL_SECONDS}
 
 
-def cliff_result(clients, rows):
+def cliff_result(clients: int, rows: list[Row]) -> Findings:
     found = [checks.near(f"{row['label']}, served", row["served_clients"],
                          row["predicted_served"], CLIFF_ROOM) for row in rows]
     told = "; ".join(f"{row['label']}: {row['served_clients']:,}"
                      + (f" ({row['refused_clients']} refused)" if row["refused_clients"] else "")
                      for row in rows)
     spin = [row["label"] for row in rows if row["cpu_percent_while_full"] > 20]
-    return {"prediction": {
-                "text": ("Who blocks serves one client per process. select(2) has bits for "
-                         f"descriptors below {FD_SETSIZE} only, less those that are open already; "
-                         "poll and epoll go on to the limit of descriptors (shown: the process's "
-                         f"own limit, and one of {SMALL_LIMIT}). Of {clients:,}: "
-                         + "; ".join(f"{row['label']}: {row['predicted_served']:,}"
-                                     for row in rows) + "."),
-                "value": {row["label"]: row["predicted_served"] for row in rows}},
-            "rows": rows, **checks.verdict(found),
-            "finding": f"Of {clients:,} clients were served: {told}. {checks.sentence(found)} "
-                       + (f"{', '.join(spin)} spins while full." if spin else
-                          "No server spins while it is full."),
-            "figure": {"panels": [{
-                "kind": "stack", "x_label": f"of {clients:,} clients",
-                "segments": ["served", "refused", "waiting", "no connection"],
-                "bars": [{"label": row["label"], "text": f"{row['served_clients']:,} served",
-                          "values": [row["served_clients"], row["refused_clients"],
-                                     row["waiting_clients"], row["connect_failed"]]}
-                         for row in rows]}]}}
+    return checks.findings(
+        found,
+        prediction={
+            "text": ("Who blocks serves one client per process. select(2) has bits for "
+                     f"descriptors below {FD_SETSIZE} only, less those that are open already; "
+                     "poll and epoll go on to the limit of descriptors (shown: the process's "
+                     f"own limit, and one of {SMALL_LIMIT}). Of {clients:,}: "
+                     + "; ".join(f"{row['label']}: {row['predicted_served']:,}"
+                                 for row in rows) + "."),
+            "value": {row["label"]: row["predicted_served"] for row in rows}},
+        rows=rows,
+        finding=f"Of {clients:,} clients were served: {told}. {checks.sentence(found)} "
+                + (f"{', '.join(spin)} spins while full." if spin else
+                   "No server spins while it is full."),
+        figure={"panels": [{
+            "kind": "stack", "x_label": f"of {clients:,} clients",
+            "segments": ["served", "refused", "waiting", "no connection"],
+            "bars": [{"label": row["label"], "text": f"{row['served_clients']:,} served",
+                      "values": [row["served_clients"], row["refused_clients"],
+                                 row["waiting_clients"], row["connect_failed"]]}
+                     for row in rows]}]})
 
 
 # ---- slow-readers --------------------------------------------------------------------------
 
-def slow_readers(ctx):
+def slow_readers(ctx: Context) -> Findings:
     """Clients that ask for much and read slowly: who else waits, and what is held for them."""
     ctx.need_crowd()
     readers, p = ctx.p["readers"], ctx.p
@@ -511,7 +533,7 @@ def slow_readers(ctx):
     return readers_result(ctx, rows)
 
 
-def readers_checks(row):
+def readers_checks(row: Row) -> list[Check]:
     """Who blocks answers nobody; who does not answers as soon as before (two times either way),
     and holds no more for a reader than for an idle client."""
     label, blocks = row["label"], row["candidate"] in ("stage1", "stage2")
@@ -526,7 +548,7 @@ def readers_checks(row):
     return found
 
 
-def readers_result(ctx, rows):
+def readers_result(ctx: Context, rows: list[Row]) -> Findings:
     readers = rows[0]["readers"]
     seconds = REPLY_BYTES / READ_BYTES_PER_S
     found = [check for row in rows for check in readers_checks(row)]
@@ -551,20 +573,23 @@ def readers_result(ctx, rows):
                           row["kernel_bytes_per_reader"] / 1024],
                "text": f"{row['process_bytes_per_reader'] / 1024:.1f} + "
                        f"{row['kernel_bytes_per_reader'] / 1024:.0f} KiB"} for row in rows]
-    return {"prediction": {
-                "text": (f"A reply of {REPLY_BYTES >> 20} MiB read at {READ_BYTES_PER_S >> 10} "
-                         f"KiB/s takes up to {REPLY_BYTES} / {READ_BYTES_PER_S} = {seconds:.0f} "
-                         f"s. Who blocks sleeps in send(2) so long, and {readers} readers hold "
-                         f"all of at most {BLOCKING_WORKERS} workers: nobody else is served. A "
-                         "loop goes on, and since the body is made on the way out a reader "
-                         "costs it its struct, some 200 bytes; the rest is the socket's own, in "
-                         "the kernel."),
-                "value": {"blocked_seconds": seconds, "stopped": ["stage1", "stage2"],
-                          "process_bytes_per_reader": READER_BYTES}},
-            "rows": rows, **checks.verdict(found), "finding": finding,
-            "figure": {"panels": [
-                {"kind": "bars", "x_label": "wait of a fresh client, ms", "x_log": 10,
-                 "bars": bars},
-                {"kind": "stack", "x_label": "memory per slow reader, KiB",
-                 "segments": ["in the process", "in the kernel's sockets (both ends)"],
-                 "bars": memory}]}}
+    return checks.findings(
+        found,
+        prediction={
+            "text": (f"A reply of {REPLY_BYTES >> 20} MiB read at {READ_BYTES_PER_S >> 10} "
+                     f"KiB/s takes up to {REPLY_BYTES} / {READ_BYTES_PER_S} = {seconds:.0f} "
+                     f"s. Who blocks sleeps in send(2) so long, and {readers} readers hold "
+                     f"all of at most {BLOCKING_WORKERS} workers: nobody else is served. A "
+                     "loop goes on, and since the body is made on the way out a reader "
+                     "costs it its struct, some 200 bytes; the rest is the socket's own, in "
+                     "the kernel."),
+            "value": {"blocked_seconds": seconds, "stopped": ["stage1", "stage2"],
+                      "process_bytes_per_reader": READER_BYTES}},
+        rows=rows,
+        finding=finding,
+        figure={"panels": [
+            {"kind": "bars", "x_label": "wait of a fresh client, ms", "x_log": 10,
+             "bars": bars},
+            {"kind": "stack", "x_label": "memory per slow reader, KiB",
+             "segments": ["in the process", "in the kernel's sockets (both ends)"],
+             "bars": memory}]})

@@ -11,10 +11,15 @@ import signal
 import socket
 import statistics
 import time
+from collections.abc import Callable
+from typing import Any
 
 from experiments.costs import traced
 from lib import measure, processes
+from lib.candidates import Candidate
+from lib.context import Context
 from report import checks
+from results import Check, Figure, Findings, Row
 
 WORKERS = 4
 KILLED_WORKERS = 8      # each lives for 8 x 0.2 s: long enough to be replaced at once
@@ -31,12 +36,12 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 # ---- accept-balance ------------------------------------------------------------------------
 
-def ask(client, path="/"):
+def ask(client: socket.socket, path: str = "/") -> bytes:
     client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     return measure.read_answer(client, time.monotonic() + 5)[1]
 
 
-def connections_per_worker(port, n, pause):
+def connections_per_worker(port: int, n: int, pause: float) -> list[int]:
     """Open n connections, each after the one before was answered and a pause in seconds;
     how many each worker holds then, most first."""
     with contextlib.ExitStack() as stack:
@@ -48,7 +53,7 @@ def connections_per_worker(port, n, pause):
     return sorted((worker["connections"] for worker in stats["workers"]), reverse=True)
 
 
-def one_after_another(port, n):
+def one_after_another(port: int, n: int) -> None:
     """n clients, one request and one connection each."""
     for _ in range(n):
         status, _ = measure.get(port)
@@ -56,7 +61,7 @@ def one_after_another(port, n):
             raise ValueError(f"status {status}")
 
 
-def wakeups(ctx, candidate, n):
+def wakeups(ctx: Context, candidate: Candidate, n: int) -> dict[str, float]:
     """While n clients come one by one: calls of accept4, those in vain, and sleeps per client.
     The calls are counted by strace, which slows the workers down; the sleeps without it."""
     calls, errors = traced(ctx, candidate, lambda port: one_after_another(port, n),
@@ -71,11 +76,11 @@ def wakeups(ctx, candidate, n):
             "sleeps_per_client": usage["voluntary_switches"] / n}
 
 
-def late_share(waits):
+def late_share(waits: list[float]) -> float | None:
     return sum(wait > LATE_US for wait in waits) / len(waits) if waits else None
 
 
-def described(name, alone, waits):
+def described(name: str, alone: list[float], waits: list[float]) -> Row:
     """What a row says of fresh or kept clients, without and with the one who holds a worker."""
     return {f"{name}_requests": len(waits), f"{name}_p50_us": measure.percentile(waits, 50),
             f"{name}_p99_us": measure.percentile(waits, 99),
@@ -84,12 +89,14 @@ def described(name, alone, waits):
             f"{name}_late_share_alone": late_share(alone)}
 
 
-def paced(next_client, seconds):
+def paced(next_client: Callable[[], socket.socket], seconds: float) -> list[float]:
     """A request every PACE_SECONDS, whether or not the ones before were answered, on the client
     that next_client() gives; waits in us. A wait begins when the request is made, not when it
     was due: selectors sleep whole milliseconds, so this program is up to one late itself, and
     that is no wait for a server."""
-    began, waits, asked = time.monotonic(), [], {}
+    began = time.monotonic()
+    waits: list[float] = []
+    asked: dict[socket.socket, float] = {}
     with selectors.DefaultSelector() as selector:
         while True:
             now = time.monotonic()
@@ -101,30 +108,31 @@ def paced(next_client, seconds):
                 client = next_client()
                 if client not in asked:
                     client.sendall(REQUEST)
-                    selector.register(client, selectors.EVENT_READ)
+                    selector.register(client, selectors.EVENT_READ, client)
                     asked[client] = now
                     continue
             for key, _ in selector.select(max(0.0002, due - now) if sending else 0.1):
-                client = key.fileobj
+                client = key.data
                 if not client.recv(4096).endswith(measure.HELLO):
                     raise ValueError("a wrong answer")
                 selector.unregister(client)
                 waits.append((time.monotonic() - asked.pop(client)) * 1e6)
 
 
-def fresh_clients(ctx, server, seconds):
+def fresh_clients(ctx: Context, server: processes.Server, seconds: float) -> Row:
     """Fresh clients alone, and while another one holds some worker, again and again."""
     with contextlib.ExitStack() as stack:
-        def client():
+        def client() -> socket.socket:
             return stack.enter_context(
                 socket.create_connection(("127.0.0.1", server.port), 5))
         alone = paced(client, seconds)
         stack.enter_context(ctx.crowd(server, 1, "short", path=f"/sleep?ms={HELD_MS}",
                                       interval=HELD_PAUSE_MS))
-        return described("fresh", alone, paced(client, seconds))
+        waits = paced(client, seconds)
+    return described("fresh", alone, waits)
 
 
-def kept_clients(ctx, server, seconds):
+def kept_clients(ctx: Context, server: processes.Server, seconds: float) -> Row:
     """Clients that stay, and came before the one who holds a worker again and again."""
     clients = []
     with contextlib.ExitStack() as stack:
@@ -137,16 +145,17 @@ def kept_clients(ctx, server, seconds):
         alone = paced(next_client, seconds)
         stack.enter_context(ctx.crowd(server, 1, "keep-alive", path=f"/sleep?ms={HELD_MS}",
                                       interval=HELD_PAUSE_MS))
-        return described("kept", alone, paced(next_client, seconds))
+        waits = paced(next_client, seconds)
+    return described("kept", alone, waits)
 
 
-def expected_top_share(n, workers):
+def expected_top_share(n: int, workers: int) -> float:
     """Of n clients hashed to workers: what the fullest gets (normal approximation)."""
     extreme = {1: 0.0, 2: 0.56, 3: 0.85, 4: 1.03, 8: 1.42}.get(workers, 1.5)
     return 1 / workers + extreme * (1 / workers * (1 - 1 / workers) / n) ** 0.5
 
 
-def accept_balance(ctx):
+def accept_balance(ctx: Context) -> Findings:
     """On all cpus, the generator too: workers must be able to run at the same time."""
     ctx.need("strace", "strace")
     ctx.need("wrk", "wrk")
@@ -180,13 +189,13 @@ def accept_balance(ctx):
     return balance_result(ctx, n, rows)
 
 
-def late_while_busy():
+def late_while_busy() -> float:
     """The share of requests to that worker that come while more than LATE_US of its
     waiting are left."""
     return (HELD_MS - LATE_US / 1000) / (HELD_MS + HELD_PAUSE_MS)
 
 
-def predicted_balance(n):
+def predicted_balance(n: int) -> dict[str, dict[str, Any]]:
     """By mode: how many workers wake for a client, calls of accept in vain (of shared: at most,
     for who wakes late is not told of a client that is taken), the fullest worker's share of
     calm clients, and the shares of late fresh and of late kept requests."""
@@ -199,7 +208,7 @@ def predicted_balance(n):
                           "kept": busy / WORKERS}}
 
 
-def balance_checks(rows, predicted):
+def balance_checks(rows: list[Row], predicted: dict[str, dict[str, Any]]) -> list[Check]:
     """Of all modes. Late is what comes on top of those who are late without anybody's handler."""
     found = []
     for row in rows:
@@ -224,16 +233,16 @@ def balance_checks(rows, predicted):
     return found
 
 
-def late_room(requests, share):
+def late_room(requests: int, share: float) -> float:
     """Three standard deviations of a share of so many requests, and 2 % besides."""
     return round(0.02 + 3 * (share * (1 - share) / max(1, requests)) ** 0.5, 3)
 
 
-def percent(share):
+def percent(share: float | None) -> str:
     return "?" if share is None else f"{share * 100:.0f} %"
 
 
-def balance_result(ctx, n, rows):
+def balance_result(ctx: Context, n: int, rows: list[Row]) -> Findings:
     predicted = predicted_balance(n)
     found = balance_checks(rows, predicted)
     busy = late_while_busy()
@@ -258,12 +267,15 @@ def balance_result(ctx, n, rows):
             f"late if it shares the worker: with exclusive all do, {percent(busy)}; with "
             f"reuseport {percent(busy / WORKERS)}. So each side of the published quarrel is "
             "right, about its own kind of clients.")
-    return {"prediction": {"text": text, "value": predicted}, "rows": rows,
-            **checks.verdict(found), "finding": f"{told}. {checks.sentence(found)}",
-            "figure": balance_figure(rows)}
+    return checks.findings(
+        found,
+        prediction={"text": text, "value": predicted},
+        rows=rows,
+        finding=f"{told}. {checks.sentence(found)}",
+        figure=balance_figure(rows))
 
 
-def balance_figure(rows):
+def balance_figure(rows: list[Row]) -> Figure:
     order = ["fullest worker", *[f"{i}." for i in range(2, WORKERS + 1)]]
     panels = [{"kind": "stack", "x_label": f"connections held, clients coming {how}",
                "segments": order,
@@ -285,17 +297,17 @@ def balance_figure(rows):
 
 # ---- worker-killed -------------------------------------------------------------------------
 
-def start_ticks(pid):
+def start_ticks(pid: int) -> int:
     fields = measure.read(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return int(fields[19]) if fields else 0
 
 
-def workers_alive(pid):
+def workers_alive(pid: int) -> list[int]:
     return [child for child in measure.children(pid)
             if measure.read(f"/proc/{child}/stat").rpartition(") ")[2][:1] not in ("Z", "X", "")]
 
 
-def wait_for_workers(pid, n, seconds):
+def wait_for_workers(pid: int, n: int, seconds: float) -> tuple[float | None, int]:
     """Until n live workers are there again: (ms it took, or None; zombies seen at the end)."""
     began = time.monotonic()
     while time.monotonic() - began < seconds:
@@ -305,9 +317,10 @@ def wait_for_workers(pid, n, seconds):
     return None, measure.zombies(pid)
 
 
-def kill_workers(server, kills):
+def kill_workers(server: processes.Server, kills: int) -> tuple[list[float | None], int]:
     """SIGKILL the oldest worker, again and again; [ms to its replacement], most zombies."""
-    replaced, zombies = [], 0
+    replaced: list[float | None] = []
+    zombies = 0
     n = server.candidate.workers
     for _ in range(kills):
         began = time.monotonic()
@@ -322,7 +335,7 @@ def kill_workers(server, kills):
     return replaced, zombies
 
 
-def lost_to_the_oldest(clients, workers, kills):
+def lost_to_the_oldest(clients: int, workers: int, kills: int) -> float:
     """Connections that a kill of the oldest worker ends, on average over so many kills. A hash
     deals clients out evenly, so a worker gets 1 / workers of those who come. All who lost their
     worker come again at once: each death makes the others fuller, and the oldest has gathered
@@ -336,7 +349,7 @@ def lost_to_the_oldest(clients, workers, kills):
     return ended / kills
 
 
-def lost_clients(candidate, kills):
+def lost_clients(candidate: Candidate, kills: int) -> float | None:
     """How many of KILL_CLIENTS the oldest worker holds, on average over the kills; None where no
     model says so."""
     if candidate.model == "blocking":
@@ -346,15 +359,16 @@ def lost_clients(candidate, kills):
     return lost_to_the_oldest(KILL_CLIENTS, candidate.workers, kills)
 
 
-def killed_row(ctx, server):
+def killed_row(ctx: Context, server: processes.Server) -> Row:
     """Load, and a kill every KILL_INTERVAL."""
     candidate = server.candidate
     load = measure.Load(server.port, KILL_CLIENTS, ctx.generator_cpus)
+    replaced: list[float | None] = []
+    zombies, kills = 0, 1
     time.sleep(KILL_INTERVAL)
     if candidate.workers == 1:
         os.kill(server.pid, signal.SIGKILL)
         time.sleep(KILL_INTERVAL)
-        replaced, zombies, kills = [None], 0, 1
     else:
         kills = ctx.p["kills"]
         replaced, zombies = kill_workers(server, kills)
@@ -383,7 +397,7 @@ def killed_row(ctx, server):
     return row
 
 
-def worker_killed(ctx):
+def worker_killed(ctx: Context) -> Findings:
     ctx.need("wrk", "wrk")
     wanted = ctx.some_or_skip(
         *ctx.contestants("stage1", "stage2", "stage3-select", "stage4", "stage4-exclusive"),
@@ -404,7 +418,7 @@ def worker_killed(ctx):
     return killed_result(rows)
 
 
-def killed_checks(rows):
+def killed_checks(rows: list[Row]) -> list[Check]:
     """The share allowed: how clients happen to be hashed makes a standard deviation of 8 % over
     eight kills; blocking workers leave nothing to chance."""
     return [checks.within(f"{row['label']}, lost per kill", row["failed_per_kill"],
@@ -413,7 +427,7 @@ def killed_checks(rows):
             for row in rows if row["predicted_failed_per_kill"] is not None]
 
 
-def killed_text(kills):
+def killed_text(kills: int) -> str:
     first = KILL_CLIENTS / KILLED_WORKERS
     again = 1 + 1 / KILLED_WORKERS
     mean = lost_to_the_oldest(KILL_CLIENTS, KILLED_WORKERS, kills)
@@ -435,12 +449,12 @@ def killed_text(kills):
             "them, for the parent holds the listener. Stages 1 and 3 have one process: they are gone.")
 
 
-def predicted_words(row):
+def predicted_words(row: Row) -> str:
     predicted = row["predicted_failed_per_kill"]
     return "" if predicted is None else f" (predicted {predicted:.1f})"
 
 
-def killed_told(row):
+def killed_told(row: Row) -> str:
     if row["stopped"]:
         return f"{row['label']} is gone with its only process"
     return (f"{row['label']}: {row['failed_per_kill']:.1f} requests lost a kill"
@@ -448,7 +462,7 @@ def killed_told(row):
             f"{row['zombies']} zombies")
 
 
-def killed_figure(rows):
+def killed_figure(rows: list[Row]) -> Figure:
     lost = [row for row in rows if not row["stopped"]]
     panels = [{"kind": "bars", "x_label": "requests lost per kill",
                "bars": [{"key": row["candidate"], "label": row["label"],
@@ -463,16 +477,18 @@ def killed_figure(rows):
     return {"panels": panels}
 
 
-def killed_result(rows):
+def killed_result(rows: list[Row]) -> Findings:
     kills = max(row["kills"] for row in rows)
     found = killed_checks(rows)
-    return {"prediction": {
-                "text": killed_text(kills),
-                "value": {"stage2_failed_per_kill": 1,
-                          "stage4_failed_per_kill":
-                          lost_to_the_oldest(KILL_CLIENTS, KILLED_WORKERS, kills),
-                          "zombies": 0}},
-            "rows": rows, **checks.verdict(found),
-            "finding": f"{'; '.join(killed_told(row) for row in rows)}. "
-                       f"{checks.sentence(found)}",
-            "figure": killed_figure(rows)}
+    return checks.findings(
+        found,
+        prediction={
+            "text": killed_text(kills),
+            "value": {"stage2_failed_per_kill": 1,
+                      "stage4_failed_per_kill":
+                      lost_to_the_oldest(KILL_CLIENTS, KILLED_WORKERS, kills),
+                      "zombies": 0}},
+        rows=rows,
+        finding=f"{'; '.join(killed_told(row) for row in rows)}. "
+                f"{checks.sentence(found)}",
+        figure=killed_figure(rows))

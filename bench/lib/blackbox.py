@@ -9,12 +9,13 @@ import re
 import subprocess
 
 from lib import measure, processes
+from lib.context import Context
 
 SUITE_SECONDS = 240   # most of it is the suite's patience with what never comes
 REFUSALS = "refuses"  # the test with one check for each malformed request
 
 
-def parse(text):
+def parse(text: str) -> dict[str, int]:
     """What Check said with CK_VERBOSITY=verbose: {checks, passed, refusals, refused}."""
     line = re.search(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)$", text, re.M)
     if not line:
@@ -26,11 +27,11 @@ def parse(text):
             "refused": found["P", REFUSALS]}
 
 
-def suite(ctx):
+def suite(ctx: Context) -> str:
     return os.path.join(ctx.build, "tests", "test_blackbox")
 
 
-def run(ctx, words):
+def run(ctx: Context, words: list[str]) -> dict[str, int] | None:
     """parse() of the suite with these words as the server's command; None if it was not built."""
     if not os.access(suite(ctx), os.X_OK):
         ctx.notes.append("the black-box suite was not run: build/tests/test_blackbox was not "

@@ -7,8 +7,12 @@ import shutil
 import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lib import processes
 
 SERVERS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "servers")
 
@@ -19,15 +23,15 @@ class Candidate:
     key: str                     # in results.json, stable: "stage3-poll"
     label: str                   # to be read: "3 poll"
     program: str                 # "stage3_select"; a peer's name
-    args: tuple = ()
+    args: tuple[str, ...] = ()
     build: str = "build"
     model: str = "loop"          # blocking: one client per process; loop: many; floor
     workers: int = 1
-    exit_codes: tuple = (0,)     # when it is told to stop
-    make_command: Optional[Callable] = None
-    port: Optional[Callable] = None
+    exit_codes: tuple[int, ...] = (0,)     # when it is told to stop
+    make_command: Callable[["Candidate", str], list[str]] | None = None
+    port: Callable[["processes.Server"], int] | None = None
 
-    def command(self, folder):
+    def command(self, folder: str) -> list[str]:
         """The words to start it; folder: for the files it needs, gone after it."""
         if self.make_command:
             return self.make_command(self, folder)
@@ -35,7 +39,7 @@ class Candidate:
         return [where, *self.args]
 
     @property
-    def is_stage(self):
+    def is_stage(self) -> bool:
         return self.program.startswith("stage")
 
 
@@ -56,7 +60,7 @@ STAGES = [
 ]
 
 
-def stage(key, build, workers=1, more=()):
+def stage(key: str, build: str, workers: int = 1, more: tuple[str, ...] = ()) -> Candidate:
     """The stage with that key; workers is ignored where it has none."""
     _, label, program, args, model = next(row for row in STAGES if row[0] == key)
     if "--workers" in args:
@@ -67,47 +71,47 @@ def stage(key, build, workers=1, more=()):
     return Candidate(key, label, program, (*QUIET, *args, *more), build, model, workers)
 
 
-def floor(build, close=False):
+def floor(build: str, close: bool = False) -> Candidate:
     return Candidate("floor", "floor", "floor", ("--close",) if close else (), build, "floor",
                      exit_codes=(0, -signal.SIGTERM))
 
 
-def evhttp(build):
+def evhttp(build: str) -> Candidate:
     return Candidate("evhttp", "evhttp", "evhttp", (), build,
                      exit_codes=(0, -signal.SIGTERM))
 
 
 # ---- PHP -----------------------------------------------------------------------------------
 
-def php_program():
+def php_program() -> str | None:
     return shutil.which("php")
 
 
-def php_command():
+def php_command() -> list[str]:
     """What PHP has to complain of goes to stderr: nobody reads its stdout behind the first
     line."""
-    return [php_program(), "-d", "display_errors=stderr", "-d", "log_errors=0",
+    return [php_program() or "php", "-d", "display_errors=stderr", "-d", "log_errors=0",
             os.path.join(SERVERS, "select.php")]
 
 
-def php():
+def php() -> Candidate:
     return Candidate("php", "PHP select", "php", exit_codes=(0, -signal.SIGTERM),
                      make_command=lambda candidate, folder: php_command())
 
 
 # ---- nginx ---------------------------------------------------------------------------------
 
-def nginx_program():
+def nginx_program() -> str | None:
     return shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin")
 
 
-def free_port():
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
-def nginx_command(candidate, folder):
+def nginx_command(candidate: Candidate, folder: str) -> list[str]:
     """Fill in the template; nginx keeps all its files in `folder`."""
     port = free_port()
     with open(os.path.join(SERVERS, "nginx.conf.in"), encoding="utf-8") as file:
@@ -119,25 +123,27 @@ def nginx_command(candidate, folder):
         file.write(text)
     with open(os.path.join(folder, "port"), "w", encoding="ascii") as file:
         file.write(str(port))
-    return [nginx_program(), "-p", folder, "-e", os.path.join(folder, "error.log"), "-c", path]
+    return [nginx_program() or "nginx", "-p", folder,
+            "-e", os.path.join(folder, "error.log"), "-c", path]
 
 
-def nginx(workers=1):
+def nginx(workers: int = 1) -> Candidate:
     return Candidate("nginx", f"nginx ({workers})" if workers > 1 else "nginx", "nginx",
                      workers=workers, make_command=nginx_command, port=wait_for_port)
 
 
-def reload_command(server):
+def reload_command(server: 'processes.Server') -> list[str]:
     """The words that make a running server replace its workers; a stage, its program too."""
     if server.candidate.is_stage:
         return [os.path.join(server.candidate.build, server.candidate.program),
                 "--port", str(server.port), "reload"]
     folder = server.folder.name
-    return [nginx_program(), "-p", folder, "-e", os.path.join(folder, "error.log"),
-            "-c", os.path.join(folder, "nginx.conf"), "-s", "reload"]
+    return [nginx_program() or "nginx", "-p", folder,
+            "-e", os.path.join(folder, "error.log"), "-c",
+            os.path.join(folder, "nginx.conf"), "-s", "reload"]
 
 
-def wait_for_port(server):
+def wait_for_port(server: 'processes.Server') -> int:
     """nginx announces nothing: wait until it takes a connection."""
     with open(os.path.join(server.folder.name, "port"), encoding="ascii") as file:
         port = int(file.read())

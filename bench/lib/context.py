@@ -5,15 +5,51 @@ Does not: know what is measured.
 import contextlib
 import os
 import shutil
+import statistics
 import sys
 import time
+from collections.abc import Iterator
+from typing import Any, TypedDict
 
 from lib import candidates, measure, processes
+from lib.candidates import Candidate
+from results import Result, Row
+
+class Form(TypedDict):
+    """How much is measured; see FORMS."""
+    seconds: float
+    rounds: int
+    other_rounds: int
+    clients: list[int]
+    main_clients: int
+    contestants: list[str] | None
+    cost: list[str] | None
+    matrix_rows: list[str] | None
+    silent: list[int]
+    herd: list[int]
+    herd_loop: list[int]
+    herd_seconds: float
+    cliff: int
+    cliff_seconds: float
+    workers: list[int]
+    handler_seconds: float
+    balance: int
+    traced: tuple[int, int]
+    readers: int
+    kills: int
+    grown_up_seconds: float
+    idle: int
+    probe_seconds: float
+    deadline_seconds: float
+    reloads: int
+    reload_seconds: float
+    reload_sample_ms: int
+
 
 # The three forms of a run. seconds: of one measured load; rounds: how often candidates take
 # turns at `main_clients`; other_rounds: at the other numbers of clients; contestants, cost and
 # matrix_rows: the stages that take part (None: all). reload_seconds: between two reloads.
-FORMS = {
+FORMS: dict[str, Form] = {
     "smoke": {
         "seconds": 0.1, "rounds": 1, "other_rounds": 1, "clients": [16], "main_clients": 16,
         "contestants": ["stage1", "stage4"],
@@ -58,7 +94,8 @@ class Skip(Exception):
 class Context:
     """One run of the benchmark."""
 
-    def __init__(self, form, build, stages=None, quiet=False):
+    def __init__(self, form: str, build: str, stages: list[str] | None = None,
+                 quiet: bool = False) -> None:
         self.form = form
         self.p = FORMS[form]
         self.build = build
@@ -66,60 +103,60 @@ class Context:
         self.quiet = quiet
         self.all_cpus = sorted(os.sched_getaffinity(0))
         self.server_cpus, self.generator_cpus = processes.cpu_sets(self.all_cpus)
-        self.problems = []            # of the experiment at work; a bad run if there are any
-        self.notes = []               # worth a line in the report, but no failure
-        self.results = {}             # by experiment
-        self.known_parts = {}         # see parts_us()
+        self.problems: list[str] = []  # of the experiment at work; a bad run if there are any
+        self.notes: list[str] = []  # worth a line in the report, but no failure
+        self.results: dict[str, Result] = {}  # by experiment
+        self.known_parts: dict[str, tuple[float, float]] = {}  # see parts_us()
         self.began = time.monotonic()
         self.title, self.part = "", ""  # of the experiment at work; "3/14"
 
     # ---- Progress ----
 
-    def say(self, text):
+    def say(self, text: str) -> None:
         """One line that is overwritten on a terminal; nothing elsewhere."""
         if not self.quiet and sys.stderr.isatty():
             line = f"{time.monotonic() - self.began:4.0f} s  {self.part} {self.title}: {text}"
             print(f"\r\033[K{line[:79]}", end="", file=sys.stderr, flush=True)
 
-    def clear_line(self):
+    def clear_line(self) -> None:
         if not self.quiet and sys.stderr.isatty():
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
-    def begin(self, title):
+    def begin(self, title: str) -> None:
         self.title = title
         self.problems, self.notes = [], []
         if not self.quiet and not sys.stderr.isatty():
             print(f"{time.monotonic() - self.began:4.0f} s  {self.part} {title}",
                   file=sys.stderr, flush=True)
 
-    def problem(self, text):
+    def problem(self, text: str) -> None:
         if text not in self.problems:
             self.problems.append(text)
 
     # ---- Who takes part ----
 
-    def wanted(self, candidate):
+    def wanted(self, candidate: Candidate) -> bool:
         return self.stages is None or candidate.program in self.stages
 
-    def stage(self, key, workers=1, more=()):
+    def stage(self, key: str, workers: int = 1, more: tuple[str, ...] = ()) -> Candidate:
         return candidates.stage(key, self.build, workers, more)
 
-    def some(self, *keys, workers=1, more=()):
+    def some(self, *keys: str, workers: int = 1, more: tuple[str, ...] = ()) -> list[Candidate]:
         """Those of the stages with these keys that take part; workers: of stages 2 and 4."""
         found = [self.stage(key, workers, more) for key in keys]
         return [candidate for candidate in found if self.wanted(candidate)]
 
-    def contestants(self, *keys):
+    def contestants(self, *keys: str) -> list[str]:
         """Those of the keys that this form lets take part, where one is like another."""
         return [key for key in keys if key in (self.p["contestants"] or keys)]
 
-    def some_or_skip(self, *keys, **options):
+    def some_or_skip(self, *keys: str, **options: Any) -> list[Candidate]:
         found = self.some(*keys, **options)
         if not found:
             raise Skip("none of its stages was chosen")
         return found
 
-    def peers(self, close=False):
+    def peers(self, close: bool = False) -> list[Candidate]:
         """The floor always; others if they are there and wanted."""
         found = [candidates.floor(self.build, close)]
         if os.path.exists(os.path.join(self.build, "bench", "evhttp")):
@@ -129,36 +166,37 @@ class Context:
         found += self.nginx()
         return [peer for peer in found if peer.key == "floor" or self.wanted(peer)]
 
-    def nginx(self, workers=1):
+    def nginx(self, workers: int = 1) -> list[Candidate]:
         """nginx, if it is there and wanted."""
         if not candidates.nginx_program():
             self.notes.append("nginx: skipped, it is not installed (package nginx)")
             return []
         return [one for one in [candidates.nginx(workers)] if self.wanted(one)]
 
-    def php(self):
+    def php(self) -> list[Candidate]:
         """The select server in PHP, if it is there and wanted."""
         if not candidates.php_program():
             self.notes.append("PHP select: skipped, php is not installed (package php-cli)")
             return []
         return [one for one in [candidates.php()] if self.wanted(one)]
 
-    def need(self, tool, package):
+    def need(self, tool: str, package: str) -> None:
         if not shutil.which(tool):
             raise Skip(f"{tool} is not installed (package {package})")
 
-    def need_crowd(self):
+    def need_crowd(self) -> None:
         if not os.path.exists(self.crowd_program):
             raise Skip("build/bench/crowd was not built (package libevent-dev)")
 
     @property
-    def crowd_program(self):
+    def crowd_program(self) -> str:
         return os.path.join(self.build, "bench", "crowd")
 
     # ---- Servers ----
 
     @contextlib.contextmanager
-    def server(self, candidate, cpus=None, **options):
+    def server(self, candidate: Candidate, cpus: list[int] | None = None,
+               **options: Any) -> Iterator[processes.Server]:
         """A running server. If it does not end well that is a problem of the experiment."""
         server = processes.Server(candidate, cpus or self.server_cpus, **options)
         try:
@@ -171,7 +209,7 @@ class Context:
             server.discard()
 
     @contextlib.contextmanager
-    def doomed(self, candidate):
+    def doomed(self, candidate: Candidate) -> Iterator[processes.Server]:
         """A server that the experiment is going to kill: its death is no problem of the run."""
         server = processes.Server(candidate, self.all_cpus)
         try:
@@ -180,13 +218,14 @@ class Context:
             server.discard()
 
     @contextlib.contextmanager
-    def servers(self, wanted, **options):
+    def servers(self, wanted: list[Candidate], **options: Any) -> Iterator[list[processes.Server]]:
         """All of them at the same time; those that are not under load just wait."""
         with contextlib.ExitStack() as stack:
             yield [stack.enter_context(self.server(candidate, **options)) for candidate in wanted]
 
     @contextlib.contextmanager
-    def crowd(self, server, connections, behaviour, patience=20.0, **options):
+    def crowd(self, server: processes.Server, connections: int, behaviour: str,
+              patience: float = 20.0, **options: Any) -> Iterator[measure.Crowd]:
         """Odd clients at work on a server; patience: 0 does not wait until they are there."""
         crowd = measure.Crowd(self.crowd_program, server.port, connections, behaviour,
                               self.generator_cpus, **options)
@@ -197,22 +236,23 @@ class Context:
         finally:
             processes.reap(crowd.process)
 
-    def check(self, server, when):
+    def check(self, server: processes.Server, when: str) -> None:
         """A server that is fast and wrong has failed."""
         wrong = measure.complaint(server.port)
         if wrong:
             self.problem(f"{server.candidate.label}: {wrong} {when}")
 
-    def load(self, server, clients, seconds=None, look=True, **options):
+    def load(self, server: processes.Server, clients: int, seconds: float | None = None,
+             look: bool = True, **options: Any) -> Row:
         """Check, load, check: a row of measure.load_row(). look: count who is being served."""
         self.check(server, "before the load")
         before = measure.tree_usage(server.pid)
         load = measure.Load(server.port, clients, self.generator_cpus, **options)
-        seconds = seconds or self.p["seconds"]
+        lasting = seconds or self.p["seconds"]
         sockets = None
-        if look and not processes.ended(load.process, seconds * 2 / 3):
+        if look and not processes.ended(load.process, lasting * 2 / 3):
             sockets = measure.server_sockets(server.port)
-        found = load.finish(seconds)
+        found = load.finish(lasting)
         usage = measure.usage_between(before, measure.tree_usage(server.pid))
         if not server.alive():
             raise processes.ServerError(
@@ -222,7 +262,7 @@ class Context:
         row["candidate"], row["label"] = server.candidate.key, server.candidate.label
         return row
 
-    def loaded(self, server, clients, **options):
+    def loaded(self, server: processes.Server, clients: int, **options: Any) -> Row:
         """load(), and failed answers are a problem: these models promise none."""
         row = self.load(server, clients, **options)
         if row["failed"]:
@@ -234,12 +274,12 @@ class Context:
 
     # ---- Numbers of this machine that predictions start from ----
 
-    def parts_us(self):
+    def parts_us(self) -> dict[str, tuple[float, float]]:
         """{"floor" and "stage4": (shared_us, own_us)}, measured once a run: a request that comes
         in a batch of n costs shared_us / n + own_us of CPU, for the batch shares its system
         calls. From the medians of alternating loads, one by one and in batches of PARTS_DEPTH."""
         if not self.known_parts:
-            costs = {}
+            costs: dict[tuple[str, int], list[float]] = {}
             with self.servers([candidates.floor(self.build), self.stage("stage4")]) as servers:
                 for _ in range(self.p["rounds"]):
                     for server in servers:
@@ -250,12 +290,12 @@ class Context:
                             costs.setdefault((server.candidate.key, depth), []).append(
                                 row["cpu_us_per_request"] or 0.0)
             for key in ("floor", "stage4"):
-                one, batch = (measure.median(costs[key, depth]) for depth in (1, PARTS_DEPTH))
+                one, batch = (statistics.median(costs[key, depth]) for depth in (1, PARTS_DEPTH))
                 self.known_parts[key] = parts_of(one, batch, PARTS_DEPTH)
         return self.known_parts
 
 
-def parts_of(one_us, batch_us, depth):
+def parts_of(one_us: float, batch_us: float, depth: int) -> tuple[float, float]:
     """(shared_us, own_us) of shared + own = one_us and shared / depth + own = batch_us."""
     shared = (one_us - batch_us) * depth / (depth - 1)
     return shared, one_us - shared

@@ -9,6 +9,7 @@ import re
 import resource
 import shutil
 import subprocess
+from typing import Any
 
 from lib import candidates
 from lib.measure import read
@@ -19,26 +20,27 @@ SYSCTLS = ("net/core/somaxconn", "net/ipv4/tcp_max_syn_backlog", "net/ipv4/ip_lo
            "net/core/busy_poll", "kernel/sched_rt_runtime_us")
 
 
-def first_line(*command):
+def first_line(program: str | None, *arguments: str) -> str | None:
     """What a tool says about itself; None if it is not there."""
-    if not command[0] or not shutil.which(command[0]):
+    if not program or not shutil.which(program):
         return None
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              timeout=10, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run([program, *arguments], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=10, check=False,
+                              stdin=subprocess.DEVNULL)
     except (OSError, subprocess.TimeoutExpired):
         return None
     lines = [line.strip() for line in done.stdout.decode(errors="replace").splitlines()]
     return next((line for line in lines if line), None)
 
 
-def cpu_model():
+def cpu_model() -> str:
     text = read("/proc/cpuinfo")
     match = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", text, re.M)
     return match.group(1) if match else platform.machine()
 
 
-def mitigations():
+def mitigations() -> dict[str, str]:
     """{vulnerability: what the kernel does against it}, without those that do not concern it."""
     folder = "/sys/devices/system/cpu/vulnerabilities"
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
@@ -46,7 +48,7 @@ def mitigations():
     return {name: text for name, text in found.items() if text and text != "Not affected"}
 
 
-def git(root, *words):
+def git(root: str, *words: str) -> str | None:
     try:
         done = subprocess.run(["git", "-C", root, *words], capture_output=True, timeout=20,
                               check=True)
@@ -55,14 +57,15 @@ def git(root, *words):
     return done.stdout.decode().strip()
 
 
-def commit(root):
+def commit(root: str) -> tuple[str | None, bool | None]:
     """(short hash or None, whether files differ from it)."""
     changed = git(root, "status", "--porcelain")
     dirty = None if changed is None else changed != ""
     return git(root, "rev-parse", "--short=12", "HEAD"), dirty
 
 
-def stamp(root, server_cpus, generator_cpus, form):
+def stamp(root: str, server_cpus: list[int], generator_cpus: list[int],
+          form: str) -> dict[str, Any]:
     """The whole stamp, as environment.json holds it."""
     revision, dirty = commit(root)
     memory = re.search(r"MemTotal:\s+(\d+)", read("/proc/meminfo"))
@@ -99,10 +102,10 @@ def stamp(root, server_cpus, generator_cpus, form):
     }
 
 
-def distribution():
+def distribution() -> str | None:
     match = re.search(r'^PRETTY_NAME="?([^"\n]+)', read("/etc/os-release"), re.M)
     return match.group(1) if match else None
 
 
-def descriptor_limit():
+def descriptor_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -11,8 +11,11 @@ import socket
 import statistics
 import subprocess
 import time
+from collections.abc import Iterable, Sequence
+from typing import Any, TypedDict
 
 from lib import processes
+from results import Row
 
 WRK = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "wrk")
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -22,19 +25,41 @@ PIPELINE_LUA = os.path.join(WRK, "pipeline.lua")
 GENERATOR_BOUND = 0.95    # a generator that used more than this of its cpu was the bottleneck
 
 
+class Spread(TypedDict):
+    """One number measured in several rounds; None: in none."""
+    median: float | None
+    min: float | None
+    max: float | None
+    rounds: int
+
+
+class Usage(TypedDict):
+    """What a server used between two looks at it."""
+    cpu_us: float
+    system_share: float | None  # None: less than a clock tick in all
+    voluntary_switches: int
+    involuntary_switches: int
+
+
+class Sockets(TypedDict):
+    """Established connections of a port, by who holds them."""
+    accepted: int  # the server
+    queued: int    # the kernel: nobody accepted them
+
+
 # ---- Statistics ----------------------------------------------------------------------------
 
-def median(values):
+def median(values: Sequence[float]) -> float | None:
     return statistics.median(values) if values else None
 
 
-def spread(values):
+def spread(values: Sequence[float]) -> Spread:
     """{median, min, max, rounds} of one number measured in several rounds."""
     return {"median": median(values), "min": min(values, default=None),
             "max": max(values, default=None), "rounds": len(values)}
 
 
-def percentile(values, percent):
+def percentile(values: Sequence[float], percent: int) -> float | None:
     """The smallest value that at least `percent` of them do not exceed; None of nothing."""
     if not values:
         return None
@@ -42,14 +67,14 @@ def percentile(values, percent):
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
 
 
-def paired_ratios(values, base):
+def paired_ratios(values: Sequence[float | None], base: Sequence[float | None]) -> list[float]:
     """Round by round: values[i] / base[i]; what disturbs a round disturbs both."""
     return [value / floor for value, floor in zip(values, base) if value and floor]
 
 
 # ---- Processes, from /proc -----------------------------------------------------------------
 
-def read(path):
+def read(path: str) -> str:
     try:
         with open(path, encoding="ascii", errors="replace") as file:
             return file.read()
@@ -57,11 +82,11 @@ def read(path):
         return ""
 
 
-def children(pid):
+def children(pid: int) -> list[int]:
     return [int(child) for child in read(f"/proc/{pid}/task/{pid}/children").split()]
 
 
-def tree(pid):
+def tree(pid: int) -> list[int]:
     """A process and all below it."""
     found = [pid]
     for child in found:
@@ -69,7 +94,7 @@ def tree(pid):
     return found
 
 
-def process_usage(pid):
+def process_usage(pid: int) -> list[float] | None:
     """Since its start: [cpu_ns, user_s, system_s, voluntary, involuntary switches, cpu_s of
     the children it has waited for]; None if it is gone."""
     tasks = [f"/proc/{pid}/task/{task}" for task in os.listdir(f"/proc/{pid}/task")]
@@ -86,7 +111,7 @@ def process_usage(pid):
     return usage
 
 
-def tree_usage(pid):
+def tree_usage(pid: int) -> dict[int, list[float]]:
     """{pid: process_usage} of a server and all its workers."""
     found = {}
     for process in tree(pid):
@@ -99,7 +124,7 @@ def tree_usage(pid):
     return found
 
 
-def usage_between(before, after):
+def usage_between(before: dict[int, list[float]], after: dict[int, list[float]]) -> Usage:
     """What a server used between two tree_usage(). A worker that died in between is in its
     parent's account of children (in clock ticks: coarser), less what it had used before."""
     delta = [0.0] * 6
@@ -114,27 +139,27 @@ def usage_between(before, after):
             "voluntary_switches": int(delta[3]), "involuntary_switches": int(delta[4])}
 
 
-def private_bytes(pid):
+def private_bytes(pid: int) -> int:
     """Memory of a server and its workers that nobody else uses, from smaps_rollup."""
     return sum(1024 * int(kb) for process in tree(pid)
                for kb in re.findall(r"Private_\w+:\s+(\d+) kB",
                                     read(f"/proc/{process}/smaps_rollup")))
 
 
-def counts(pid):
+def counts(pid: int) -> dict[str, int]:
     """{processes, threads} of a server."""
     found = tree(pid)
     return {"processes": len(found),
             "threads": sum(len(os.listdir(f"/proc/{process}/task")) for process in found)}
 
 
-def zombies(pid):
+def zombies(pid: int) -> int:
     """How many children of the server have ended and were not waited for."""
     return sum(read(f"/proc/{child}/stat").rpartition(") ")[2][:1] == "Z"
                for child in children(pid))
 
 
-def open_descriptors(pid):
+def open_descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
@@ -143,7 +168,7 @@ def open_descriptors(pid):
 KERNEL_COUNTERS = ("ListenOverflows", "ListenDrops", "TCPSynRetrans")
 
 
-def kernel_counters(names=KERNEL_COUNTERS):
+def kernel_counters(names: Iterable[str] = KERNEL_COUNTERS) -> dict[str, int]:
     """{name: count since boot} of this machine's whole network stack."""
     lines = [line.split() for line in read("/proc/net/netstat").splitlines()
              if line.startswith("TcpExt:")]
@@ -151,15 +176,16 @@ def kernel_counters(names=KERNEL_COUNTERS):
     return {name: int(found.get(name, 0)) for name in names}
 
 
-def counters_between(before, after):
+def counters_between(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
     return {name: after[name] - before[name] for name in before}
 
 
-def server_sockets(port):
+def server_sockets(port: int) -> Sockets:
     """{accepted, queued}: established connections of a port that the server holds, and those
     that still wait in the kernel's queue, which have no inode yet: nobody accepted them."""
     needle = f":{port:04X}"
-    accepted, queued = set(), set()  # of peers: the kernel may list a socket twice
+    accepted: set[str] = set()  # of peers: the kernel may list a socket twice
+    queued: set[str] = set()
     for line in read("/proc/net/tcp").splitlines():
         if needle not in line:
             continue
@@ -169,7 +195,7 @@ def server_sockets(port):
     return {"accepted": len(accepted), "queued": len(queued - accepted)}
 
 
-def tcp_memory_bytes():
+def tcp_memory_bytes() -> int:
     """What the kernel's TCP holds in buffers, of all sockets of the machine."""
     match = re.search(r"^TCP:.* mem (\d+)", read("/proc/net/sockstat"), re.M)
     return int(match.group(1)) * os.sysconf("SC_PAGE_SIZE") if match else 0
@@ -180,13 +206,13 @@ def tcp_memory_bytes():
 HELLO = b"hello world!"
 
 
-def body_length(head):
+def body_length(head: bytes) -> int | None:
     """Content-Length of an answer; None: its body ends with the connection."""
     match = re.search(rb"\r\ncontent-length:[ \t]*(\d+)", head, re.I)
     return int(match.group(1)) if match else None
 
 
-def read_answer(client, deadline):
+def read_answer(client: socket.socket, deadline: float) -> tuple[int, bytes]:
     """(status, body) of the next answer on a connection, by time.monotonic() `deadline`."""
     text = b""
     while True:
@@ -207,7 +233,7 @@ def read_answer(client, deadline):
     return int(match.group(1)), body
 
 
-def get(port, path="/", seconds=5.0):
+def get(port: int, path: str = "/", seconds: float = 5.0) -> tuple[int, bytes]:
     """One request on a connection of its own: (status, body). OSError, ValueError."""
     deadline = time.monotonic() + seconds
     with socket.create_connection(("127.0.0.1", port), seconds) as client:
@@ -216,7 +242,7 @@ def get(port, path="/", seconds=5.0):
         return read_answer(client, deadline)
 
 
-def complaint(port, path="/", body=HELLO, seconds=5.0):
+def complaint(port: int, path: str = "/", body: bytes = HELLO, seconds: float = 5.0) -> str | None:
     """None if the server answers as it should; else what is wrong."""
     try:
         status, got = get(port, path, seconds)
@@ -227,7 +253,8 @@ def complaint(port, path="/", body=HELLO, seconds=5.0):
     return None if got == body else f"wrong body {got[:40]!r}"
 
 
-def probe(port, seconds, deadline_seconds, interval=0.0):
+def probe(port: int, seconds: float, deadline_seconds: float,
+          interval: float = 0.0) -> tuple[list[float], int]:
     """Fresh clients one after the other, for so long: ([wait_us, ...], how many had none).
     wait: from connect(2) to the end of the answer."""
     waits, lost = [], 0
@@ -250,7 +277,7 @@ class ToolError(Exception):
     """A load generator failed or said nothing that could be understood."""
 
 
-def parse_wrk(text):
+def parse_wrk(text: str) -> dict[str, Any]:
     """The numbers that wrk/report.lua printed: the last line that is a JSON object."""
     for line in reversed(text.splitlines()):
         if line.startswith("{"):
@@ -261,8 +288,9 @@ def parse_wrk(text):
 class Load:
     """wrk at work on a port. It knows whole seconds only, so SIGINT ends it sooner."""
 
-    def __init__(self, port, clients, cpus, path="/", depth=1, close=False, script=None,
-                 timeout_s=WRK_TIMEOUT_SECONDS):
+    def __init__(self, port: int, clients: int, cpus: list[int], path: str = "/", depth: int = 1,
+                 close: bool = False, script: str | None = None,
+                 timeout_s: int | None = WRK_TIMEOUT_SECONDS) -> None:
         """timeout_s: None is wrk's own."""
         script = script or (PIPELINE_LUA if depth > 1 else REPORT_LUA)
         command = ["wrk", "--threads", "1", "--connections", str(clients), "--duration", "600s",
@@ -274,7 +302,7 @@ class Load:
         self.process = processes.launch(command, cpus, stdout=subprocess.PIPE,
                                         stderr=subprocess.STDOUT, bufsize=0)
 
-    def finish(self, seconds=0.0):
+    def finish(self, seconds: float = 0.0) -> dict[str, Any]:
         """End it `seconds` after it began; returns what report.lua counted, and the share of
         one cpu that it used itself."""
         if not processes.ended(self.process, max(0, self.began + seconds - time.monotonic())):
@@ -287,7 +315,8 @@ class Load:
         return found
 
 
-def load_row(wrk_result, usage, clients, sockets=None):
+def load_row(wrk_result: dict[str, Any], usage: Usage, clients: int,
+             sockets: Sockets | None = None) -> Row:
     """One measured load as a row: who was offered, established, served; what failed; what it
     cost. requests counts answers with status 2xx only. sockets: server_sockets() under load."""
     errors = sum(wrk_result[name] for name in ("connect_errors", "read_errors", "write_errors"))
@@ -320,18 +349,19 @@ class Crowd:
     meant to get. Where they cannot, as behind a server that blocks, `patience` ends the wait
     for that, and .ready is {}."""
 
-    def __init__(self, program, port, connections, behaviour, cpus, **options):
+    def __init__(self, program: str, port: int, connections: int, behaviour: str, cpus: list[int],
+                 **options: Any) -> None:
         command = [program, "--port", str(port), "--connections", str(connections),
                    "--behaviour", behaviour, "--until-eof", "--seconds", "600"]
         for name, value in options.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
-        self.ready = {}
+        self.ready: Row = {}
         self.text = ""
         self.process = processes.launch(command, cpus, stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                         bufsize=0)
 
-    def wait(self, patience=20.0):
+    def wait(self, patience: float = 20.0) -> None:
         """Until it is ready."""
         line = processes.line_within(self.process.stdout, patience)
         if line and line.startswith("ready "):
@@ -339,12 +369,13 @@ class Crowd:
         elif line is not None:
             raise ToolError(f"crowd said {line!r} instead of that it is ready")
 
-    def listen(self, seconds):
+    def listen(self, seconds: float) -> None:
         """Keep what it says for so long, so that it need not wait for us."""
         self.text += processes.read_all(self.process.stdout, seconds)
 
-    def finish(self):
+    def finish(self) -> Row:
         """End it; returns its report."""
+        assert self.process.stdin is not None
         self.process.stdin.close()
         self.listen(10)
         processes.ended(self.process, 2)
@@ -354,7 +385,7 @@ class Crowd:
                 return json.loads(line)
         raise ToolError(f"crowd said {self.text[-200:]!r} instead of its report")
 
-    def samples(self):
+    def samples(self) -> list[Row]:
         """Its account over time, with the option `sample`; after finish()."""
         return [json.loads(line[len("sample "):]) for line in self.text.splitlines()
                 if line.startswith("sample ")]

@@ -11,6 +11,10 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
+from typing import Any, IO
+
+from lib.candidates import Candidate
 
 STOP_SECONDS = 10    # a server that was told to stop and has not is killed, and has failed
 START_SECONDS = 10
@@ -22,13 +26,14 @@ class ServerError(Exception):
     """A server did not start, died, or did not stop."""
 
 
-def cpu_sets(cpus):
+def cpu_sets(cpus: list[int]) -> tuple[list[int], list[int]]:
     """(cpus of servers, cpus of generators): the first and the last, where there are two."""
     cpus = sorted(cpus)
     return ([cpus[0]], [cpus[-1]]) if len(cpus) > 1 else (cpus, cpus)
 
 
-def launch(command, cpus, nofile=None, **popen):
+def launch(command: list[str], cpus: list[int], nofile: int | None = None,
+           **popen: Any) -> subprocess.Popen[bytes]:
     """Start `command` pinned to `cpus`; nofile: soft and hard limit of its descriptors."""
     words = ["setpriv", "--pdeathsig", "KILL",
              "taskset", "-c", ",".join(str(cpu) for cpu in cpus)]
@@ -39,7 +44,7 @@ def launch(command, cpus, nofile=None, **popen):
     return process
 
 
-def readable(fd, seconds):
+def readable(fd: IO[bytes] | int, seconds: float) -> bool:
     """Whether it is, or becomes, within so long. By poll(2): a benchmark of a thousand clients
     has descriptors that select(2) cannot take."""
     poll = select.poll()
@@ -47,7 +52,7 @@ def readable(fd, seconds):
     return bool(poll.poll(max(0, seconds) * 1000))
 
 
-def ended(process, seconds=0):
+def ended(process: subprocess.Popen[bytes], seconds: float = 0) -> bool:
     """True once it has ended, at most `seconds` from now. It stays unreaped, so that its
     number, which is that of its group too, cannot be given to anybody else."""
     fd = os.pidfd_open(process.pid)
@@ -57,7 +62,7 @@ def ended(process, seconds=0):
         os.close(fd)
 
 
-def reap(process):
+def reap(process: subprocess.Popen[bytes]) -> tuple[int, float]:
     """SIGKILL to what is left of its group; returns (exit code, -signal; cpu seconds)."""
     if process not in started:
         return process.returncode, 0
@@ -71,13 +76,14 @@ def reap(process):
     return process.returncode, usage.ru_utime + usage.ru_stime
 
 
-def end_all():
+def end_all() -> None:
     for process in list(started):
         reap(process)
 
 
-def line_within(stream, seconds):
+def line_within(stream: IO[bytes] | None, seconds: float) -> str | None:
     """One line of a pipe; '' at its end; None if none came in time. The pipe is unbuffered."""
+    assert stream is not None
     deadline = time.monotonic() + seconds
     line = b""
     while not line.endswith(b"\n"):
@@ -95,7 +101,8 @@ class Server:
     """A running server: .port, .pid, .candidate; .environment, for words to it. Its pid file
     and scoreboard are in .folder."""
 
-    def __init__(self, candidate, cpus, nofile=None, extra=(), wrapper=()):
+    def __init__(self, candidate: Candidate, cpus: list[int], nofile: int | None = None,
+                 extra: Sequence[str] = (), wrapper: Sequence[str] = ()) -> None:
         self.candidate = candidate
         self.folder = tempfile.TemporaryDirectory(prefix="bench-")
         self.environment = {**os.environ, "XDG_RUNTIME_DIR": self.folder.name}
@@ -109,7 +116,7 @@ class Server:
         except OSError as error:
             raise ServerError(f"{candidate.label}: {error}") from error
 
-    def announced(self):
+    def announced(self) -> int:
         line = line_within(self.process.stdout, START_SECONDS)
         match = re.search(r"listening on .*:(\d+) \(pid (\d+)", line or "")
         if not match:
@@ -117,19 +124,19 @@ class Server:
         return int(match.group(1))
 
     @property
-    def pid(self):
+    def pid(self) -> int:
         return self.process.pid
 
-    def alive(self):
+    def alive(self) -> bool:
         return not ended(self.process)
 
-    def last_words(self):
+    def last_words(self) -> str:
         """The end of what it wrote to stderr, as one short line."""
         self.log.seek(0)
         text = self.log.read().decode(errors="replace").strip()
         return " / ".join(text.splitlines()[-3:])[-300:] or "it said nothing"
 
-    def stop(self):
+    def stop(self) -> None:
         """SIGTERM, wait. Raises ServerError if it had died, hung, or failed."""
         had_died = not self.alive()
         words = self.last_words()
@@ -146,14 +153,15 @@ class Server:
         if status not in self.candidate.exit_codes:
             raise ServerError(f"{self.candidate.label} ended with status {status}: {words}")
 
-    def discard(self):
+    def discard(self) -> None:
         reap(self.process)
         self.log.close()
         self.folder.cleanup()
 
 
-def read_all(stream, seconds):
+def read_all(stream: IO[bytes] | None, seconds: float) -> str:
     """What comes from a pipe until its end, for at most `seconds`."""
+    assert stream is not None
     deadline = time.monotonic() + seconds
     pieces = []
     while True:
@@ -167,9 +175,9 @@ def read_all(stream, seconds):
     return b"".join(pieces).decode(errors="replace")
 
 
-def raise_on_signals():
+def raise_on_signals() -> None:
     """SIGTERM and SIGHUP end the program as Ctrl-C does: through `finally`."""
-    def end(signum, frame):
+    def end(signum: int, frame: object) -> None:
         raise KeyboardInterrupt
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGHUP, end)

@@ -5,9 +5,9 @@ Does not: draw, or know gnuplot. An axis is (low, high, logarithmic), a place on
 import math
 
 
-def steps(low, high):
+def steps(low: float, high: float) -> list[float]:
     """1, 2, 5, 10, ... that cover low to high, for a logarithmic axis."""
-    found = []
+    found: list[float] = []
     power = math.floor(math.log10(low)) - 1
     while not found or found[-1] < high:
         for step in (1, 2, 5):
@@ -21,7 +21,7 @@ def steps(low, high):
     return found[first:last + 1]
 
 
-def round_up(value):
+def round_up(value: float) -> float:
     """The next of 1, 1.5, 2, 2.5, 3, 4, 5, ... for the top of a linear axis."""
     if value <= 0:
         return 1
@@ -30,16 +30,16 @@ def round_up(value):
                         if step * power >= value * 0.9999)
 
 
-def even(top, most=5):
+def even(top: float, most: int = 5) -> list[float]:
     """Ticks from 0 to at most `top`, in steps of 1, 2, 2.5 or 5, not more than `most` of them."""
     power = 10.0 ** math.floor(math.log10(top / most))
     step = next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= top / most * 0.9999)
     return [i * step for i in range(int(top / step * 1.0001) + 1)]
 
 
-def thin(xs, least_gap, log=True):
+def thin(xs: list[float], least_gap: float, log: bool = True) -> list[float]:
     """Not more ticks than there is room for, in shares of the axis: the last stays."""
-    kept = []
+    kept: list[float] = []
     span = math.log(xs[-1] / xs[0]) if log and xs[-1] > xs[0] else xs[-1] - xs[0]
     for x in reversed(xs):
         gap = 1.0
@@ -50,14 +50,14 @@ def thin(xs, least_gap, log=True):
     return kept[::-1]
 
 
-def place(value, axis):
+def place(value: float, axis: tuple[float, float, bool]) -> float:
     low, high, log = axis
     if log:
         return math.log(value / low) / math.log(high / low)
     return (value - low) / (high - low)
 
 
-def spread_labels(heights, label_gap):
+def spread_labels(heights: list[float], label_gap: float) -> dict[int, float]:
     """Heights (0 to 1) moved apart so that labels do not cover each other, order kept."""
     order = sorted(range(len(heights)), key=lambda i: heights[i])
     placed = [heights[i] for i in order]
@@ -73,7 +73,7 @@ def spread_labels(heights, label_gap):
     return {i: height for i, height in zip(order, placed)}
 
 
-def along(points, pieces=24):
+def along(points: list[tuple[float, float]], pieces: int = 24) -> list[tuple[float, float]]:
     """Points of a line through `points`, close enough together to see what it runs through."""
     found = points[-1:]
     for (x, y), (to_x, to_y) in zip(points, points[1:]):
@@ -82,13 +82,14 @@ def along(points, pieces=24):
     return found
 
 
-def beside(heights, lines, left, width, label_gap):
+def beside(heights: list[float], lines: list[tuple[float, float]], left: float, width: float,
+           label_gap: float) -> dict[int, float]:
     """Where labels go whose lines end inside a plot, all at one x: around the ends, below or
     above them, whichever covers least of the lines. left, width: of the labels' box; lines:
     points, from 0 to 1. Returns heights, as spread_labels() does."""
     rest = label_gap * (len(heights) - 1)
 
-    def covered(middle):
+    def covered(middle: float) -> int:
         low, high = middle - (rest + label_gap) / 2, middle + (rest + label_gap) / 2
         hidden = sum(left <= x <= left + width and low <= y <= high for x, y in lines)
         return hidden + 100 * (low < -0.05) + 100 * (high > 1)

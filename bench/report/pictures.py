@@ -18,6 +18,7 @@ import subprocess
 import textwrap
 
 from report import axes
+from results import Row
 
 INK = "#767676"  # gnuplot's; tidy() makes it the colour of the text around
 COLOURS = {
@@ -44,27 +45,27 @@ BAR_HEIGHT = 41          # with its name and text above it
 CELLS, CELL_GAP, CELL_HEIGHT, CELL_TITLE = 3, 20, 92, 30  # small plots: in a row, between two
 
 
-def text_width(text):
+def text_width(text: str) -> float:
     return 0.56 * FONT * len(text)
 
 
-def wrap(text, width):
+def wrap(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, int(width / text_width("x")))
 
 
-def quote(text):
+def quote(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def colour(key, i=0):
+def colour(key: str, i: int = 0) -> str:
     return COLOURS.get(key, SEGMENTS[i % len(SEGMENTS)])
 
 
-def label(text, place, shade=INK):
+def label(text: str, place: str, shade: str = INK) -> str:
     return f"set label {quote(text)} at {place} tc rgb '{shade}'"
 
 
-def axis_name(panel, axis):
+def axis_name(panel: Row, axis: str) -> str:
     """What the axis shows, and that its steps are ratios if they are."""
     return panel[axis + "_label"] + (", log scale" if panel.get(axis + "_log") else "")
 
@@ -74,14 +75,14 @@ def axis_name(panel, axis):
 class Frame:
     """A panel's place in the picture. px: from the picture's top."""
 
-    def __init__(self, top, total):
+    def __init__(self, top: int, total: int) -> None:
         self.top, self.total = top, total
 
-    def at(self, x, y):
+    def at(self, x: float, y: float) -> str:
         """A place for a label; y px below the panel's top."""
         return f"screen {x / WIDTH:.4f}, screen {1 - (self.top + y) / self.total:.4f}"
 
-    def plot(self, left, right, above, height):
+    def plot(self, left: float, right: float, above: int, height: int) -> list[str]:
         """gnuplot's words: the plot is `above` px below the panel's top."""
         top = self.top + above
         return [f"set lmargin at screen {left / WIDTH:.4f}",
@@ -89,16 +90,16 @@ class Frame:
                 f"set tmargin at screen {1 - top / self.total:.4f}",
                 f"set bmargin at screen {1 - (top + height) / self.total:.4f}"]
 
-    def words(self, lines, y, x=MARGIN, shade=INK):
+    def words(self, lines: list[str], y: int, x: float = MARGIN, shade: str = INK) -> list[str]:
         """Lines of text, the first of them y px below the panel's top."""
         return [label(line, self.at(x, y + LINE * (i + 0.5)), shade)
                 for i, line in enumerate(lines)]
 
-    def heading(self, lines):
+    def heading(self, lines: list[str]) -> list[str]:
         return [f"{line} font 'sans-serif:Bold'" for line in self.words(lines, 2)]
 
 
-def ticks(axis, places, named=True):
+def ticks(axis: str, places: list[float], named: bool = True) -> str:
     return f"set {axis}tics (" + ", ".join(
         f'"{place if named else "":{",.6g" if named else ""}}" {place:.10g}'
         for place in places) + ")"
@@ -106,16 +107,16 @@ def ticks(axis, places, named=True):
 
 # ---- Lines ---------------------------------------------------------------------------------
 
-def all_series(panel):
+def all_series(panel: Row) -> list[Row]:
     return [one for one in panel["series"] if one["points"]]
 
 
-def is_crowded(panel):
+def is_crowded(panel: Row) -> bool:
     return panel["kind"] == "lines" and sum(
         bool(one["label"]) for one in all_series(panel)) > MOST_LINES
 
 
-def x_axis(panel, xs):
+def x_axis(panel: Row, xs: list[float]) -> tuple[tuple[float, float, bool], list[float]]:
     """((low, high, logarithmic), ticks); xs: all there are, in order."""
     if panel.get("x_log"):
         return (xs[0] * 0.9, xs[-1] * 1.1, True), axes.thin(xs, 0.16)
@@ -124,7 +125,8 @@ def x_axis(panel, xs):
     return (0, xs[-1] * 1.03, False), axes.thin(xs, 0.16, False)
 
 
-def y_axis(panel, series, rows=0):
+def y_axis(panel: Row, series: list[Row],
+           rows: int = 0) -> tuple[tuple[float, float, bool], list[float]]:
     """((low, high, logarithmic), ticks), with room for so many rows of text."""
     ys = [y for one in series for _, y in one["points"]]
     if panel.get("y_log"):
@@ -134,17 +136,17 @@ def y_axis(panel, series, rows=0):
     return (0, top, False), axes.even(top)
 
 
-def grid(axis):
+def grid(axis: str) -> str:
     return f"unset grid\nset grid {axis}tics lc rgb '#C0808080' lw 1 lt 1 dt 1"
 
 
-def set_axis(name, axis):
+def set_axis(name: str, axis: tuple[float, float, bool]) -> list[str]:
     low, high, log = axis
     return [f"{'set' if log else 'unset'} logscale {name}",
             f"set {name}range [{low:.10g}:{high:.10g}]"]
 
 
-def plot_of(one, i, width=2):
+def plot_of(one: Row, i: int, width: float = 2) -> tuple[list[str], list[str]]:
     """A series as ([gnuplot's words], [data]); its name is shown by who points at it."""
     shade, name = colour(one["key"], i), one["label"]
     style = f"linespoints lw {width} ps 0.6 pt {MARKS.get(one['key'], 7)}"
@@ -161,10 +163,12 @@ def plot_of(one, i, width=2):
     return plots, data
 
 
-def crosses_text(series, x, width):
+def crosses_text(series: list[Row], x: tuple[float, float, bool],
+                 width: float) -> tuple[list[str], int]:
     """(gnuplot's words, rows): how many failed, above the cross, where no line runs. x: the axis,
     width: of the plot."""
-    words, ends = [], []  # ends: of what stands in each row so far
+    words: list[str] = []
+    ends: list[float] = []  # of what stands in each row so far
     for i, one in enumerate(series):
         for at, _, number in one.get("crosses", []):
             room = text_width(str(number))
@@ -176,7 +180,8 @@ def crosses_text(series, x, width):
     return words, len(ends)
 
 
-def names_right(series, named, y, left):
+def names_right(series: list[Row], named: list[int], y: tuple[float, float, bool],
+                left: float) -> list[str]:
     """Names beside the plot, each with a stroke that leads to its line's end."""
     ends = [axes.place(series[i]["points"][-1][1], y) for i in named]
     places = axes.spread_labels(ends, LINE * 0.95 / PLOT_HEIGHT)
@@ -190,11 +195,13 @@ def names_right(series, named, y, left):
     return words
 
 
-def names_inside(series, named, plane, width):
+def names_inside(series: list[Row], named: list[int],
+                 plane: tuple[tuple[float, float, bool], tuple[float, float, bool]],
+                 width: float) -> list[str]:
     """Names of lines that end inside the plot, beside their ends. width: of the plot."""
     x, y = plane
 
-    def dots(one):
+    def dots(one: Row) -> list[tuple[float, float]]:
         return [(axes.place(at, x), axes.place(to, y)) for at, to in one["points"]]
     drawn = [dot for one in series for dot in axes.along(dots(one))]
     words = []
@@ -209,12 +216,12 @@ def names_inside(series, named, plane, width):
     return words
 
 
-def lines_height(panel):
+def lines_height(panel: Row) -> int:
     return (LINE + 10 + PLOT_HEIGHT + TICKS + GAP
             + LINE * len(wrap(axis_name(panel, "x"), WIDTH - 2 * MARGIN)))
 
 
-def lines_panel(panel, frame):
+def lines_panel(panel: Row, frame: Frame) -> list[str]:
     """gnuplot's words for a panel of lines."""
     series = all_series(panel)
     xs = sorted({x for one in series for x, _ in one["points"]})
@@ -243,25 +250,25 @@ def lines_panel(panel, frame):
 
 # ---- A small plot for each line ------------------------------------------------------------
 
-def in_cells(panel):
+def in_cells(panel: Row) -> list[Row]:
     """Series in the order of their plots: ours before others."""
     return sorted((one for one in all_series(panel) if one["label"]),
                   key=lambda one: not one["key"].startswith("stage"))
 
 
-def cells_x_label(panel):
+def cells_x_label(panel: Row) -> list[str]:
     floor = any(one["key"] == "floor" for one in panel["series"])
     return wrap(f"{axis_name(panel, 'x')} ({'dashed: the floor; ' if floor else ''}pale: all "
                 "others)", WIDTH - 2 * MARGIN)
 
 
-def cells_height(panel):
+def cells_height(panel: Row) -> int:
     rows = -(-len(in_cells(panel)) // CELLS)
     return (LINE + rows * (CELL_TITLE + CELL_HEIGHT) + TICKS + LINE * len(cells_x_label(panel))
             + GAP)
 
 
-def cell_plots(one, i, series):
+def cell_plots(one: Row, i: int, series: list[Row]) -> list[str]:
     """All lines pale, the floor's dashed, this one's in its colour."""
     plots, data = [f"'-' using 1:2 with lines lw 1 lc rgb '#B0808080' title {quote('')}"], []
     for other in series:
@@ -276,7 +283,7 @@ def cell_plots(one, i, series):
     return ["plot " + ", ".join(plots + mine), *data, *points]
 
 
-def cells_panel(panel, frame):
+def cells_panel(panel: Row, frame: Frame) -> list[str]:
     series = in_cells(panel)
     xs = sorted({x for one in series for x, _ in one["points"]})
     (x, x_ticks), (y, y_ticks) = x_axis(panel, xs), y_axis(panel, series)
@@ -304,33 +311,34 @@ BOXES = ("plot '-' using 1:2:3:4:5:6:7 with boxxyerror fill solid noborder lc rg
          "title ''")
 
 
-def box(left, right, row, shade):
+def box(left: float, right: float, row: int, shade: str) -> str:
     return (f"{left:.10g} {row} {left:.10g} {right:.10g} {row - 0.46} {row - 0.06} "
             f"{int(shade[1:], 16)}")
 
 
-def legend(panel):
+def legend(panel: Row) -> list[list[tuple[str, float]]]:
     """Names of segments in lines as wide as the plot: [[(name, px before it), ...], ...]."""
-    lines, at = [[]], 0
+    lines: list[list[tuple[str, float]]] = [[]]
+    at = 0.0
     for name in panel.get("segments", []):
         if at and at + text_width("■ " + name) > WIDTH - 2 * MARGIN:
             lines.append([])
-            at = 0
+            at = 0.0
         lines[-1].append((name, at))
         at += text_width("■ " + name) + 12
     return lines if lines[0] else []
 
 
-def bars_above(panel):
+def bars_above(panel: Row) -> int:
     """px between a panel's top and its bars."""
     return LINE * (len(wrap(axis_name(panel, "x"), WIDTH - 2 * MARGIN)) + len(legend(panel))) + 4
 
 
-def bars_height(panel):
+def bars_height(panel: Row) -> int:
     return bars_above(panel) + BAR_HEIGHT * len(panel["bars"]) + TICKS + GAP
 
 
-def bar_rows(panel, frame):
+def bar_rows(panel: Row, frame: Frame) -> list[str]:
     """What bars and stacks have in common: what they show, their names and texts."""
     bars, heading = panel["bars"], wrap(axis_name(panel, "x"), WIDTH - 2 * MARGIN)
     words = [*frame.plot(MARGIN, WIDTH - MARGIN - 10, bars_above(panel), BAR_HEIGHT * len(bars)),
@@ -342,7 +350,7 @@ def bar_rows(panel, frame):
     return words
 
 
-def bars_axis(panel):
+def bars_axis(panel: Row) -> tuple[float, list[str]]:
     """(where bars begin, gnuplot's words)."""
     values = [value for bar in panel["bars"] for value in (bar["value"], bar.get("high"))
               if value]
@@ -355,7 +363,7 @@ def bars_axis(panel):
     return axis[0], [*set_axis("x", axis), ticks("x", found)]
 
 
-def bars_panel(panel, frame):
+def bars_panel(panel: Row, frame: Frame) -> list[str]:
     low, words = bars_axis(panel)
     words += bar_rows(panel, frame)
     boxes = []
@@ -373,7 +381,7 @@ def bars_panel(panel, frame):
     return [*words, BOXES, *(boxes or ["NaN 0 0 0 0 0 0"]), "e"]
 
 
-def stack_panel(panel, frame):
+def stack_panel(panel: Row, frame: Frame) -> list[str]:
     bars, lines = panel["bars"], legend(panel)
     top = axes.round_up(max(sum(bar["values"]) for bar in bars))
     words = [*set_axis("x", (0, top, False)), ticks("x", axes.even(top)), *bar_rows(panel, frame)]
@@ -398,12 +406,12 @@ PANELS = {"lines": (lines_height, lines_panel), "cells": (cells_height, cells_pa
           "bars": (bars_height, bars_panel), "stack": (bars_height, stack_panel)}
 
 
-def height_of(figure):
+def height_of(figure: dict[str, list[Row]]) -> int:
     return sum(PANELS["cells" if is_crowded(panel) else panel["kind"]][0](panel)
                for panel in figure["panels"])
 
 
-def script(figure):
+def script(figure: dict[str, list[Row]]) -> str:
     """All that gnuplot is told."""
     total = height_of(figure)
     words = [f"set terminal svg size {WIDTH},{total} dynamic enhanced font 'sans-serif,{FONT}' "
@@ -426,7 +434,7 @@ FILE_STYLE = """<style>svg { color: #24292f } .page { fill: #ffffff }
 @media (prefers-color-scheme: dark) { svg { color: #e6edf3 } .page { fill: #0d1117 } }</style>"""
 
 
-def tidy(svg, name, title):
+def tidy(svg: str, name: str, title: str) -> str:
     """gnuplot's SVG with names of its own, so that several can stand in one page, and with a
     title that is read aloud. Text takes the colour of the text around."""
     svg = svg[svg.index("<svg"):]
@@ -449,7 +457,7 @@ def tidy(svg, name, title):
     return svg.replace("<svg", '<svg role="img"', 1)
 
 
-def draw(figure, name, title):
+def draw(figure: dict[str, list[Row]], name: str, title: str) -> str:
     """A figure as SVG to be put into a page. Needs gnuplot."""
     done = subprocess.run(["gnuplot"], input=script(figure).encode(), capture_output=True,
                           timeout=60, check=False)
@@ -459,9 +467,9 @@ def draw(figure, name, title):
     return tidy(svg, name, title)
 
 
-def for_file(svg):
+def for_file(svg: str) -> str:
     """The same as a file of its own, which brings its paper."""
-    height = int(re.search(r'viewBox="0 0 \d+ (\d+)"', svg)[1])
+    height = int(re.findall(r'viewBox="0 0 \d+ (\d+)"', svg)[0])
     svg = svg.replace("<svg", f'<svg width="{SHOWN}" height="{height * SHOWN / WIDTH:.0f}"', 1)
     end = svg.index(">") + 1
     return (f'{svg[:end]}\n{FILE_STYLE}\n<rect width="{WIDTH}" height="{height}" rx="6" '

@@ -3,8 +3,11 @@
 Does not: measure or draw; pictures come in as SVG text.
 """
 import html
+from collections.abc import Sequence
+from typing import Any
 
 from report import checks, tables
+from results import Result, Results, Row
 
 STYLE = """
 :root { color-scheme: light dark; --fg: #1c2024; --bg: #ffffff; --soft: #5f6870; --line: #d5dae0;
@@ -118,19 +121,21 @@ METHOD = [
 ]
 
 
-def esc(text):
+def esc(text: object) -> str:
     return html.escape(str(text), quote=True)
 
 
-def scrolling(table_text, name):
+def scrolling(table_text: str, name: str) -> str:
     """A table in a box of its own, in which it scrolls where it is too wide, by key as well."""
     return (f'<div class="scroll" tabindex="0" role="region" aria-label="{esc(name)}">'
             f"{table_text}</div>")
 
 
-def table(name, heads, rows, classes="", row_classes=(), raw=False):
+def table(name: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], classes: str = "",
+          row_classes: Sequence[str] = (), raw: bool = False) -> str:
     """Cells are escaped unless raw."""
-    show = str if raw else esc
+    def show(value: object) -> str:
+        return str(value) if raw else esc(value)
     lines = [f'<table class="{classes}"><thead><tr>']
     lines += [f'<th scope="col">{esc(head)}</th>' for head in heads] + ["</tr></thead><tbody>"]
     for i, row in enumerate(rows):
@@ -140,13 +145,13 @@ def table(name, heads, rows, classes="", row_classes=(), raw=False):
     return scrolling("".join([*lines, "</tbody></table>"]), name)
 
 
-def ours(rows):
+def ours(rows: list[Row]) -> list[str]:
     return ["ours" if str(row.get("candidate", "")).startswith("stage") else "" for row in rows]
 
 
 # ---- The parts -----------------------------------------------------------------------------
 
-def cost_cell(row, name):
+def cost_cell(row: Row, name: str) -> str:
     """What a request costs, and below it the ratio to the floor with its range."""
     cost, median = row.get(f"{name}_us"), row.get(f"{name}_ratio")
     if cost is None or median is None:
@@ -156,7 +161,7 @@ def cost_cell(row, name):
             f"{row[f'{name}_ratio_max']:.2f}</small>")
 
 
-def headline_part(results):
+def headline_part(results: Results) -> str:
     rows = results["headline"]
     if not rows:
         return ""
@@ -180,11 +185,11 @@ def headline_part(results):
             f"{results['main_clients']} clients has good latencies, for that one."
             + (" * wrk's cpu was full: this is its limit, not the server's."
                if any(row.get("generator_bound") for row in rows) else "") + "</p>")
-    return (f'<h2 id="headline">The servers side by side</h2>'
+    return ('<h2 id="headline">The servers side by side</h2>'
             + table("the servers side by side", heads, lines, "headline", ours(rows), True) + note)
 
 
-def instructions_part(results):
+def instructions_part(results: Results) -> str:
     """What tests/counts.py counted, if it did."""
     rows = results.get("instructions")
     if not rows:
@@ -196,7 +201,7 @@ def instructions_part(results):
             + table("instructions per request", ["server", "instructions"], lines))
 
 
-def cell_words(one, deadline_seconds):
+def cell_words(one: Row, deadline_seconds: float) -> str:
     """State, and the number that says so."""
     if one["state"] == "stopped":
         return f"> {deadline_seconds:g} s"
@@ -206,7 +211,7 @@ def cell_words(one, deadline_seconds):
     return words
 
 
-def matrix_part(result, results):
+def matrix_part(result: Result, results: Results) -> str:
     heads = ["stage", *[fault["head"] for fault in result["faults"]]]
     lines = ['<table class="matrix"><thead><tr>',
              *[f'<th scope="col">{esc(head)}</th>' for head in heads], "</tr></thead><tbody>"]
@@ -229,7 +234,7 @@ def matrix_part(result, results):
             f'</summary><ul class="plain small">{legend}</ul></details>')
 
 
-def badge(result):
+def badge(result: Result) -> str:
     if result["skipped"]:
         return '<span class="badge mid">skipped</span>'
     if not result["ok"]:
@@ -239,25 +244,26 @@ def badge(result):
     return f'<span class="badge {kind}">{esc(words)}</span>' if words else ""
 
 
-def problem_list(problems):
+def problem_list(problems: list[str]) -> str:
     items = "".join(f"<li>{esc(problem)}</li>" for problem in problems)
     return f'<div class="problems"><b>This went wrong</b><ul>{items}</ul></div>'
 
 
-def checks_part(result):
+def checks_part(result: Result) -> str:
     """Every check with both its sides."""
     found = result.get("checks") or []
     if not found:
         return ""
-    lines = [[check["what"], *(checks.number(check[name]) for name in
-                               ("predicted", "measured", "low", "high")),
+    lines = [[check["what"], *(checks.number(number) for number in
+                               (check["predicted"], check["measured"], check["low"],
+                                check["high"])),
               check["tolerance"], check["why"] or check["state"]] for check in found]
     heads = ["checked", "predicted", "measured", "from", "to", "tolerance", "verdict"]
     rows = table(f"{result['name']}, all checks", heads, lines)
     return f"<details><summary>all checks, {len(lines)}</summary>{rows}</details>"
 
 
-def counters_text(result):
+def counters_text(result: Result) -> str:
     counters = result.get("kernel_counters") or {}
     if not counters:
         return ""
@@ -265,21 +271,21 @@ def counters_text(result):
     return f"{result['seconds']:.0f} s; the kernel counted {told}."
 
 
-def story(result):
+def story(result: Result) -> str:
     """What was asked, predicted and found."""
     parts = [f'<p class="question">{esc(result["question"])}</p>']
     if result["problems"]:
         parts.append(problem_list(result["problems"]))
     if result["skipped"]:
         parts.append(f"<p>Skipped: {esc(result['skipped'])}.</p>")
-    elif result["finding"]:
+    elif result["finding"] and result["prediction"]:
         parts.append('<dl class="story"><dt>predicted</dt><dd>'
                      f'{esc(result["prediction"]["text"])}</dd><dt>found</dt><dd><b>'
                      f'{esc(result["finding"])}</b></dd></dl>')
     return "".join(parts)
 
 
-def numbers(result, results):
+def numbers(result: Result, results: Results) -> str:
     """The table, and what is to be said of the run."""
     name, parts = result["name"], []
     if result.get("faults") and result["rows"]:
@@ -298,14 +304,14 @@ def numbers(result, results):
     return "".join(parts)
 
 
-def section(result, results, picture):
+def section(result: Result, results: Results, picture: str | None) -> str:
     figure = f"<figure>{picture}</figure>" if picture else ""
     return (f'<section><h2 id="{esc(result["name"])}">{esc(result["title"])}{badge(result)}</h2>'
             f'<div{" class=pictured" if picture else ""}><div>{story(result)}</div>{figure}'
             f"<div>{numbers(result, results)}</div></div></section>")
 
 
-def flat(value):
+def flat(value: Any) -> object:
     if isinstance(value, dict):
         return "; ".join(f"{key}: {text}" for key, text in value.items()) or "none"
     if isinstance(value, list):
@@ -313,7 +319,7 @@ def flat(value):
     return {True: "yes", False: "no", None: "unknown"}.get(value, value)
 
 
-def environment_part(environment):
+def environment_part(environment: dict[str, Any]) -> str:
     rows = [(key.replace("_", " "), flat(value)) for key, value in environment.items()
             if key not in ("tools", "sysctls")]
     rows += [(tool, version or "not installed")
@@ -321,11 +327,11 @@ def environment_part(environment):
     rows += list(environment.get("sysctls", {}).items())
     lines = "".join(f"<tr><td>{esc(key)}</td><td class=\"text\">{esc(value)}"
                     "</td></tr>" for key, value in rows)
-    rows = scrolling(f'<table class="pairs"><tbody>{lines}</tbody></table>', "environment")
-    return f'<h2 id="environment">Where it was measured</h2>{rows}'
+    box = scrolling(f'<table class="pairs"><tbody>{lines}</tbody></table>', "environment")
+    return f'<h2 id="environment">Where it was measured</h2>{box}'
 
 
-def summary(results, environment):
+def summary(results: Results, environment: dict[str, Any]) -> str:
     """The few lines under the title."""
     where = f"{environment.get('cpus')} cpus, {environment.get('cpu_model')}"
     if environment.get("virtual_machine"):
@@ -338,7 +344,8 @@ def summary(results, environment):
             "machine's; the ratios are what to take home.</p>")
 
 
-def page(results, environment, pictures, tutorial=None):
+def page(results: Results, environment: dict[str, Any], pictures: dict[str, str],
+         tutorial: str | None = None) -> str:
     """results.json, environment.json and {name: svg} as the text of index.html. tutorial: a
     link back to it."""
     experiments = results["experiments"].values()

@@ -2,62 +2,68 @@
 
 Does not: measure, or know HTML.
 """
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from report import checks
+from results import Result, Row
 
 PAGE_ONLY = True
+Key = str | Callable[[Row], Any]  # a field's name, or a function of the row
+Column = tuple[Any, ...]          # heading, Key, how it is written, and PAGE_ONLY or nothing
 
 
-def whole(value):
+def whole(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def two(value):
+def two(value: float) -> str:
     return f"{value:,.2f}"
 
 
-def one(value):
+def one(value: float) -> str:
     return f"{value:,.1f}"
 
 
-def percent(value):
+def percent(value: float) -> str:
     return f"{value * 100:.0f}%"
 
 
-def milliseconds(us):
+def milliseconds(us: float) -> str:
     """Of microseconds, with as many digits as mean something."""
     ms = us / 1000
     return f"{ms:.2f}" if ms < 10 else f"{ms:,.0f}"
 
 
-def seconds(ms):
+def seconds(ms: float) -> str:
     return f"{ms / 1000:.2f}"
 
 
-def kib(value):
+def kib(value: float) -> str:
     return f"{value / 1024:,.1f}"
 
 
-def listed(values):
+def listed(values: list[Any]) -> str:
     return " ".join(str(value) for value in values)
 
 
-def yes(value):
+def yes(value: object) -> str:
     return "yes" if value else ""
 
 
-def word(value):
+def word(value: object) -> str:
     return str(value)
 
 
-def ratio_of(name, median=""):
+def ratio_of(name: str, median: str = "") -> Callable[[Row], str | None]:
     """For a column: a row's ratio to the floor, in brackets if its rounds are further apart than
     it is from 1. None if there is none."""
-    def text(row):
-        found = [row.get(f"{name}{part}") for part in (median, "_min", "_max")]
-        if None in found:
+    def text(row: Row) -> str | None:
+        middle, least, most = (row.get(f"{name}{part}") for part in (median, "_min", "_max"))
+        if middle is None or least is None or most is None:
             return None
-        hidden = row["candidate"] != "floor" and checks.noise(*found)
-        return f"({found[0]:.2f})" if hidden else two(found[0])
+        hidden = row["candidate"] != "floor" and checks.noise(middle, least, most)
+        return f"({middle:.2f})" if hidden else two(middle)
     return text
 
 
@@ -97,7 +103,7 @@ CALLS = [("calls", "calls", two), ("predicted", "predicted_calls", whole),
          ("wait", "wait_calls", two), ("epoll_ctl", "epoll_ctl_calls", two),
          ("other", "other_calls", two)]
 
-COLUMNS = {
+COLUMNS: dict[str, list[Column]] = {
     "keep-alive": LOAD, "short": LOAD, "pipelined": LOAD,
     "silent-clients": [("server", "label", word), ("silent clients", "silent_clients", whole),
                        ("served", "served", whole), ("wait s", "wait_ms", seconds),
@@ -187,30 +193,32 @@ COLUMNS = {
              ("threads", "threads", whole, PAGE_ONLY)],
 }
 
-HEADLINE = [("server", "label", word), ("keep us", "keep_alive_us", two),
-            ("x", ratio_of("keep_alive_ratio"), word), ("pipe us", "pipelined_us", two),
-            ("x", ratio_of("pipelined_ratio"), word), ("short us", "short_us", two),
-            ("x", ratio_of("short_ratio"), word), ("req/s", "req_per_s", whole),
-            ("served", "served", word), ("idle B", "idle_bytes", whole)]
+HEADLINE: list[Column] = [
+    ("server", "label", word), ("keep us", "keep_alive_us", two),
+    ("x", ratio_of("keep_alive_ratio"), word), ("pipe us", "pipelined_us", two),
+    ("x", ratio_of("pipelined_ratio"), word), ("short us", "short_us", two),
+    ("x", ratio_of("short_ratio"), word), ("req/s", "req_per_s", whole),
+    ("served", "served", word), ("idle B", "idle_bytes", whole)]
 
 
-def cell(value, form):
+def cell(value: Any, form: Callable[[Any], str]) -> str:
     return "-" if value is None else form(value)
 
 
-def grid(columns, rows, page=False):
+def grid(columns: Sequence[Column], rows: list[Row],
+         page: bool = False) -> tuple[list[str], list[list[str]]]:
     """(heads, [[text, ...], ...]); columns for the page only are left out elsewhere."""
     chosen = [column for column in columns if page or len(column) == 3]
     return ([column[0] for column in chosen],
             [[cell(value_of(row, column[1]), column[2]) for column in chosen] for row in rows])
 
 
-def value_of(row, key):
+def value_of(row: Row, key: Key) -> Any:
     """key: a field's name, or a function of the row."""
     return key(row) if callable(key) else row.get(key)
 
 
-def text_table(columns, rows):
+def text_table(columns: Sequence[Column], rows: list[Row]) -> str:
     """Lines of at most 80 columns; the first column is aligned left."""
     heads, cells = grid(columns, rows)
     widths = [max(len(line[i]) for line in [heads, *cells]) for i in range(len(heads))]
@@ -223,7 +231,7 @@ def text_table(columns, rows):
     return "\n".join(lines)
 
 
-def terminal_rows(result, main_clients):
+def terminal_rows(result: Result, main_clients: int) -> list[Row]:
     """A terminal has no room for all numbers of clients: the main one."""
     rows = result["rows"]
     if result["name"] in ("keep-alive", "short", "pipelined"):
@@ -233,12 +241,12 @@ def terminal_rows(result, main_clients):
 
 # ---- The headline --------------------------------------------------------------------------
 
-def headline(experiments, main_clients):
+def headline(experiments: dict[str, Result], main_clients: int) -> list[Row]:
     """Stages and peers with what matters most, from the experiments that were run."""
-    found = {}
+    found: dict[str, Row] = {}
 
-    def rows_of(name):
-        return [row for row in experiments.get(name, {}).get("rows") or []
+    def rows_of(name: str) -> list[Row]:
+        return [row for row in (experiments[name]["rows"] if name in experiments else [])
                 if row.get("clients", main_clients) == main_clients]
     for name in ("keep-alive", "pipelined", "short"):
         key = name.replace("-", "_")
@@ -260,7 +268,7 @@ def headline(experiments, main_clients):
     return list(found.values())
 
 
-def matrix_lines(result):
+def matrix_lines(result: Result) -> str:
     """The failure matrix for a terminal: a letter and a factor in each cell."""
     letters = {"unaffected": "ok", "degraded": "x", "stopped": "STOP", "faster": "fast"}
     heads = [fault["key"] for fault in result["faults"]]

@@ -12,6 +12,7 @@ import html.parser
 import os
 import re
 import subprocess
+from typing import Any
 
 import saved
 
@@ -26,17 +27,20 @@ MEASURED_BROKEN = re.compile(r'results/index\.html#[\w-]+\s*\n\s*"[^"]*')
 PULLED = ("excerpt", "diff", "table")
 
 
+Anchors = dict[str, list[tuple[str, str]]]  # by name: file and text of each place
+
+
 class Wrong(Exception):
     """Something in a document that is not true; the message says what."""
 
 
-def chapters():
+def chapters() -> list[str]:
     """All documents, README.md of the project first."""
     found = sorted(glob.glob(os.path.join(ROOT, "docs", "*.md")))
     return [os.path.join(ROOT, "README.md")] + found
 
 
-def read(path):
+def read(path: str) -> str:
     with open(path, encoding="utf-8") as file:
         return file.read()
 
@@ -44,22 +48,25 @@ def read(path):
 class Links(html.parser.HTMLParser):
     """The ids of a page, and what it points to."""
 
-    def __init__(self, text):
+    def __init__(self, text: str) -> None:
         super().__init__()
-        self.ids, self.targets = set(), set()
+        self.ids: set[str] = set()
+        self.targets: set[str] = set()
         self.feed(text)
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         for name, value in attrs:
+            if not value:
+                continue
             if name == "id":
                 self.ids.add(value)
-            elif name in ("href", "src") and value and not re.match(r"[a-z]+:", value):
+            elif name in ("href", "src") and not re.match(r"[a-z]+:", value):
                 self.targets.add(value)
 
 
 # ---- Anchors in the source -------------------------------------------------------------------
 
-def excerpt_at(lines, start):
+def excerpt_at(lines: list[str], start: int) -> str:
     """What an anchor in line `start` names: up to the first blank line that is not inside
     braces, or to the brace that closes what the anchor stands in. Anchors inside are left out."""
     depth, taken = 0, []
@@ -76,9 +83,9 @@ def excerpt_at(lines, start):
     return "\n".join(line[indent:] for line in taken)
 
 
-def anchors():
+def anchors() -> Anchors:
     """{name: [(file, text), ...]} of the whole tree."""
-    found = {}
+    found: Anchors = {}
     for path in sorted(path for pattern in SOURCES
                        for path in glob.glob(os.path.join(ROOT, pattern))):
         lines = read(path).split("\n")
@@ -90,7 +97,7 @@ def anchors():
     return found
 
 
-def excerpt(name, known):
+def excerpt(name: str, known: Anchors) -> str:
     places = known.get(name)
     if not places:
         raise Wrong(f"no anchor [{name}] in the sources")
@@ -102,7 +109,7 @@ def excerpt(name, known):
     return places[0][1]
 
 
-def stage_diff(words):
+def stage_diff(words: list[str]) -> str:
     done = subprocess.run([os.path.join(ROOT, "tests", "diff.sh"), *words], text=True,
                           capture_output=True)
     if done.returncode != 0 or not done.stdout:
@@ -118,21 +125,25 @@ def stage_diff(words):
 class Block:
     """A fenced block and the directives just above it; for a table or a list, its lines."""
 
-    def __init__(self, language, start, directives, fenced):
+    def __init__(self, language: str, start: int, directives: list[tuple[str, str]],
+                 fenced: bool) -> None:
         self.language, self.start, self.directives = language, start, directives
-        self.lines = []
+        self.lines: list[str] = []
         for name, _ in directives:
             if KNOWN[name] != fenced:
                 raise Wrong(f"line {start + 1}: '{name}' stands above the wrong kind of block")
 
     @property
-    def text(self):
+    def text(self) -> str:
         return "\n".join(self.lines)
 
 
-def blocks(text):
+def blocks(text: str) -> list[Block]:
     """Fenced blocks, and whatever stands below a directive."""
-    found, directives, fence, plain = [], [], None, None
+    found: list[Block] = []
+    directives: list[tuple[str, str]] = []
+    fence: str | None = None
+    plain: Block | None = None
     for number, line in enumerate(text.split("\n")):
         if fence:
             if line.strip() == "```":
@@ -147,7 +158,7 @@ def blocks(text):
             match = DIRECTIVE.match(line)
             if not match or match[1] not in KNOWN:
                 raise Wrong(f"line {number + 1}: no directive: {line}")
-            directives, plain = directives + [match.groups()], None
+            directives, plain = directives + [(match[1], match[2])], None
         elif not line.strip():
             plain = None
         elif directives and plain is None:
@@ -166,7 +177,7 @@ def blocks(text):
 
 # ---- What is pulled --------------------------------------------------------------------------
 
-def pulled(block, known, run):
+def pulled(block: Block, known: Anchors, run: dict[str, Any]) -> str | None:
     """What the block must contain, or None if it is the author's own."""
     for name, rest in block.directives:
         if name == "excerpt":
@@ -180,7 +191,7 @@ def pulled(block, known, run):
     return None
 
 
-def update(text, known, run):
+def update(text: str, known: Anchors, run: dict[str, Any]) -> str:
     """The document with everything pulled anew."""
     lines = text.split("\n")
     for block in reversed(blocks(text)):
@@ -192,7 +203,7 @@ def update(text, known, run):
             first = block.start + 1
             lines[first:first + len(block.lines)] = new.split("\n")
 
-    def measured(match):
+    def measured(match: re.Match[str]) -> str:
         try:
             return f'[{saved.say(run, match[3], match[1])}]({match[2]} "{match[3]}")'
         except saved.Unknown as error:

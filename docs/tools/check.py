@@ -17,6 +17,8 @@ import functools  # noqa: E402
 import os  # noqa: E402
 import re  # noqa: E402
 import time  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
+from typing import Any  # noqa: E402
 
 import book  # noqa: E402
 import pictures  # noqa: E402
@@ -29,29 +31,29 @@ LINK = re.compile(r'(!?)\[[^\]]*\]\(([^)\s]+)(?:\s+"[^"]*")?\)')
 
 # ---- Links -----------------------------------------------------------------------------------
 
-def heading_id(title):
+def heading_id(title: str) -> str:
     """The id that forges and pandoc's gfm reader give a heading."""
     title = re.sub(r"[`*]|\]\([^)]*\)", "", title).replace("[", "")
     return re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-")
 
 
-def without_blocks(text):
+def without_blocks(text: str) -> str:
     return re.sub(r"^```.*?^```$", "", text, flags=re.S | re.M)
 
 
-def without_code(text):
+def without_code(text: str) -> str:
     return re.sub(r"`[^`\n]*`", "", without_blocks(text))
 
 
 @functools.lru_cache(maxsize=None)
-def ids_of(path):
+def ids_of(path: str) -> set[str]:
     text = book.read(path)
     if path.endswith(".html"):
         return book.Links(text).ids
     return {heading_id(match[1]) for match in re.finditer(r"^#+ (.*)$", without_blocks(text), re.M)}
 
 
-def dead_links(path, text):
+def dead_links(path: str, text: str) -> Iterator[str]:
     for match in LINK.finditer(without_code(text)):
         target, _, anchor = match[2].partition("#")
         if re.match(r"[a-z]+:", target):
@@ -68,22 +70,23 @@ def dead_links(path, text):
 class Report:
     """Counts, and tells what is wrong."""
 
-    def __init__(self, verbose):
+    def __init__(self, verbose: bool) -> None:
         self.verbose, self.checks, self.failures = verbose, 0, 0
 
-    def check(self, path, what, wrong):
+    def check(self, path: str, what: str, wrong: str | None) -> None:
         self.checks += 1
         if wrong:
             self.failures += 1
             print(f"{os.path.relpath(path, book.ROOT)}: {what}: {wrong}", flush=True)
 
-    def last_line(self):
+    def last_line(self) -> int:
         good = 100 * (self.checks - self.failures) // max(self.checks, 1)
         print(f"{good}%: Checks: {self.checks}, Failures: {self.failures}, Errors: 0")
         return 1 if self.failures or not self.checks else 0
 
 
-def check_static(report, path, known, run, update):
+def check_static(report: Report, path: str, known: book.Anchors, run: dict[str, Any],
+                 update: bool) -> None:
     text = book.read(path)
     try:
         new = book.update(text, known, run)
@@ -116,7 +119,7 @@ def check_static(report, path, known, run, update):
         report.check(path, "question", str(error))
 
 
-def check_pictures(report):
+def check_pictures(report: Report) -> None:
     report.checks += len(pictures.PICTURES)
     for name in pictures.stale():
         report.check(os.path.join(pictures.FOLDER, name), "not what is drawn", "make pictures")
@@ -124,7 +127,7 @@ def check_pictures(report):
         report.check(os.path.join(pictures.FOLDER, name), "picture", "no script draws it")
 
 
-def check_commands(report, path):
+def check_commands(report: Report, path: str) -> None:
     began = time.monotonic()
     name = os.path.relpath(path, book.ROOT)
     say = (lambda text: print(f"{name}: {text}", flush=True)) if report.verbose else lambda _: None
@@ -142,7 +145,7 @@ def check_commands(report, path):
           f"{time.monotonic() - began:.0f} s", flush=True)
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Is what the documents say still so?")
     parser.add_argument("--update", action="store_true", help="pull anew what is pulled")
     parser.add_argument("--static", action="store_true", help="run no command")

@@ -1,4 +1,6 @@
 """picture_kernel.py - what is not seen from outside: a connection, its bytes, queues and sets."""
+from collections.abc import Container
+
 from picture_draw import WIDTH, Picture
 
 LEFT, RIGHT, MIDDLE = 12, WIDTH - 12, WIDTH / 2
@@ -7,7 +9,7 @@ CHARACTER = 15
 
 # ---- One connection ----------------------------------------------------------------------------
 
-def connection():
+def connection() -> Picture:
     p = Picture("One TCP connection, from socket to close",
                 "The server calls socket, bind, listen and accept, and sleeps in accept. The "
                 "client's connect sends SYN; the server's kernel answers SYN and ACK; with the "
@@ -16,16 +18,16 @@ def connection():
                 "client has closed.")
     client, server, row, top = 98, 336, 50, 66
 
-    def y(t):
+    def y(t: float) -> float:
         return top + t * row
 
-    def call(side, name, start, end, cls):
+    def call(side: str, name: str, start: float, end: float, cls: str) -> None:
         x = client if side == "client" else server
         p.box(x - 8, y(start), 16, (end - start) * row, cls)
         anchor = "end" if side == "client" else "start"
         p.text(x + (-16 if side == "client" else 16), y(start) + 14, name, "", anchor)
 
-    def message(words, start, to_server, flight=0.6):
+    def message(words: str, start: float, to_server: bool, flight: float = 0.6) -> float:
         ends = (client + 10, server - 10) if to_server else (server - 10, client + 10)
         p.arrow(ends[0], y(start), ends[1], y(start + flight))
         p.text(MIDDLE, y(start) + (-1 if len(words) > 12 else 4), words, "",
@@ -66,7 +68,7 @@ def connection():
 
 # ---- A stream of bytes -------------------------------------------------------------------------
 
-def stream():
+def stream() -> Picture:
     requests = ["GET /a HTTP…↵↵", "GET /b HTTP…↵↵"]
     whole = "".join(requests)
     first = len(requests[0])
@@ -76,7 +78,7 @@ def stream():
                 "one send ended. recv may bring exactly one request, both at once, half of one, "
                 "or one and a half.")
 
-    def piece(y, start, end, h=26):
+    def piece(y: float, start: int, end: int, h: float = 26) -> None:
         """The bytes from start to end, each in the colour of its request."""
         gap = 1.5
         for low, high, cls in ((0, first, "work"), (first, len(whole), "other")):
@@ -87,7 +89,7 @@ def stream():
         for i in range(start, end):
             p.text(left + (i + 0.5) * CHARACTER, y + 18, whole[i], "mono", "middle")
 
-    def cut(y, title, ends):
+    def cut(y: float, title: str, ends: list[int]) -> float:
         """One way to cut the stream: where each recv ends."""
         p.text(left, y + 14, title, "title")
         start = 0
@@ -100,7 +102,7 @@ def stream():
         return y + 82
 
     n = len(whole)
-    y = 8
+    y = 8.0
     p.text(left, y + 14, "The client writes two requests", "title")
     piece(y + 22, 0, first)
     piece(y + 22, first, n)
@@ -121,7 +123,7 @@ def stream():
 
 # ---- The queues of a listener ------------------------------------------------------------------
 
-def backlog():
+def backlog() -> Picture:
     p = Picture("The two queues of a listening socket",
                 "A SYN makes an entry in the SYN queue, and the kernel answers SYN and ACK. The "
                 "client's ACK moves the connection to the accept queue, where accept takes it "
@@ -133,7 +135,7 @@ def backlog():
     p.box(LEFT, 86, RIGHT - LEFT, 376, "panel")
     p.text(RIGHT - 10, 108, "kernel", "soft", "end")
 
-    def queue(y, title, cls, filled, cells=8):
+    def queue(y: float, title: str, cls: str, filled: int, cells: int = 8) -> None:
         p.text(28, y - 10, title, "title")
         for i in range(cells):
             p.box(28 + i * 30, y, 26, 30, cls if i < filled else "plain")
@@ -168,20 +170,20 @@ SMALL, LARGE = list(range(3, 11)), [1022, 1023]
 WATCHED, READY = {3, 4, 6, 7, 8, 10, 1023}, {6}
 
 
-def fd_x(fd):
+def fd_x(fd: int) -> tuple[int, int]:
     """Left edge and width of the cell of a descriptor."""
     if fd in SMALL:
         return LEFT + 6 + 29 * SMALL.index(fd), 27
     return 274 + 47 * (LARGE + [1024]).index(fd), 45
 
 
-def sets():
+def sets() -> Picture:
     p = Picture("What select does, each time",
                 "The process sets a bit for each client. The kernel copies the set in, looks at "
                 "each descriptor, and overwrites the set with those that are ready. The process "
                 "looks at all bits again. There is no bit for descriptor 1024.")
 
-    def bits(y, marked, cls, looked=()):
+    def bits(y: float, marked: set[int], cls: str, looked: Container[int] = ()) -> None:
         for fd in SMALL + LARGE:
             x, w = fd_x(fd)
             p.box(x, y, w, 28, cls if fd in marked else "plain", "1" if fd in marked else "0",
@@ -190,7 +192,7 @@ def sets():
                 p.arrow(x + w / 2, y + 52, x + w / 2, y + 31)
         p.text(fd_x(10)[0] + 41, y + 18, "...", "soft", "middle")
 
-    def numbers(y):
+    def numbers(y: float) -> None:
         for fd in SMALL + LARGE + [1024]:
             x, w = fd_x(fd)
             p.text(x + w / 2, y, str(fd), "alarm" if fd == 1024 else "soft", "middle")
@@ -231,7 +233,7 @@ def sets():
 
 # ---- epoll -------------------------------------------------------------------------------------
 
-def epoll():
+def epoll() -> Picture:
     p = Picture("epoll: an interest list and a ready list",
                 "epoll_ctl puts a connection into the interest list, a red-black tree in the "
                 "kernel, once. Data that comes in puts the connection into the ready list. "
@@ -249,7 +251,7 @@ def epoll():
 
     where = {}
 
-    def place(low, high, depth):
+    def place(low: int, high: int, depth: int) -> int | None:
         """A balanced tree: the middle one above the two halves."""
         if low >= high:
             return None
@@ -280,7 +282,7 @@ def epoll():
 
 # ---- Queues of several workers -----------------------------------------------------------------
 
-def queues():
+def queues() -> Picture:
     p = Picture("One queue for all workers, or one for each",
                 "Shared listener: every epoll that watches it is woken for one client; one gets "
                 "it, the others get EAGAIN. With EPOLLEXCLUSIVE one is woken, often the same. "
@@ -288,17 +290,17 @@ def queues():
                 "of a stuck worker wait though others are idle.")
     w, xs = 122, [LEFT + 8 + i * 136 for i in range(3)]
 
-    def panel(y, h, title, note):
+    def panel(y: float, h: float, title: str, note: list[str]) -> None:
         p.box(4, y, WIDTH - 8, h, "panel")
         p.text(LEFT, y + 22, title, "title")
         p.lines(LEFT, y + h - 14 - 19 * (len(note) - 1), note, "soft")
 
-    def worker(i, y, cls, what):
+    def worker(i: int, y: float, cls: str, what: str) -> None:
         p.box(xs[i], y, w, 46, cls)
         p.text(xs[i] + w / 2, y + 20, f"worker {i + 1}", "", "middle")
         p.text(xs[i] + w / 2, y + 38, what, "", "middle")
 
-    def shared(y):
+    def shared(y: float) -> None:
         p.box(MIDDLE - 70, y, 140, 34, "plain")
         p.circle(MIDDLE - 48, y + 17, "client")
         p.text(MIDDLE - 26, y + 22, "one queue", "soft")

@@ -9,7 +9,7 @@ BELOW = (("sleeps in accept, then", "in one client's recv"),
          ("the kernel remembers", "whom each one watches"))
 
 
-def clients(p, left, y, count, served):
+def clients(p: Picture, left: float, y: float, count: int, served: int) -> list[float]:
     """A row of clients; `served` of them are talked to, the others wait. Returns their x."""
     xs = [left + W / count * (i + 0.5) for i in range(count)]
     for i, x in enumerate(xs):
@@ -17,7 +17,7 @@ def clients(p, left, y, count, served):
     return xs
 
 
-def blocking(p, left, top):
+def blocking(p: Picture, left: float, top: float) -> None:
     xs = clients(p, left, top + 54, 5, 1)
     p.text(xs[1] - 8, top + 92, "4 wait in the queue", "alarm")
     p.arrow(xs[0], top + 66, left + W / 2 - 20, top + 140)
@@ -25,7 +25,7 @@ def blocking(p, left, top):
     p.text(left + W / 2, top + 204, "1 process", "soft", "middle")
 
 
-def prefork(p, left, top):
+def prefork(p: Picture, left: float, top: float) -> None:
     xs = clients(p, left, top + 54, 5, 3)
     p.text(left + W - 8, top + 92, "2 wait", "alarm", "end")
     for i in range(3):
@@ -38,7 +38,7 @@ def prefork(p, left, top):
     p.box(left + W / 2 - 56, top + 190, 112, 30, "plain", "supervisor")
 
 
-def select(p, left, top):
+def select(p: Picture, left: float, top: float) -> None:
     xs = clients(p, left, top + 54, 5, 5)
     for x in xs:
         p.arrow(x, top + 66, left + W / 2 + (x - left - W / 2) / 2, top + 110)
@@ -47,7 +47,7 @@ def select(p, left, top):
     p.box(left + W / 2 - 64, top + 174, 128, 34, "work", "recv, send")
 
 
-def epoll(p, left, top):
+def epoll(p: Picture, left: float, top: float) -> None:
     xs = clients(p, left, top + 54, 6, 6)
     for i in range(2):
         x = left + 6 + 100 * i
@@ -62,7 +62,7 @@ def epoll(p, left, top):
     p.box(left + W / 2 - 56, top + 204, 112, 30, "plain", "supervisor")
 
 
-def models():
+def models() -> Picture:
     p = Picture("Who waits for whom in the four stages",
                 "Stage 1: one process serves one client, four wait in the queue. Stage 2: three "
                 "processes serve three clients, two wait. Stage 3: one process asks select which "

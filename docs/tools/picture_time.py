@@ -3,12 +3,17 @@
 one_by_one() is what stages 1 and 2 do, by_readiness() what stages 3 and 4 do, round_robin() what
 a process does whose handlers give way while they wait. Does not: measure; times are made up.
 """
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from picture_draw import WIDTH, Picture
+from picture_draw import WIDTH, Picture, number
 
 LEFT, RIGHT = 12, WIDTH - 12
 WAIT, WORK, QUIET = "wait", "work", "client"
+
+Span = tuple[float, float, str, tuple[str, ...]]  # from, until, class, what to write into it
+Job = tuple[str, tuple[tuple[str, float], ...]]  # name, (class, seconds) of each step
+Row = tuple[str, str, list[Span]]                # name, note
 
 
 @dataclass
@@ -17,24 +22,25 @@ class Client:
     name: str
     note: str
     arrives: float
-    requests: tuple = ()
+    requests: tuple[tuple[float, float], ...] = ()
     leaves: float = 0
     worker: int = 0
-    spans: list = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
 
-    def span(self, start, end, cls, *words):
+    def span(self, start: float, end: float, cls: str, *words: str) -> None:
         add_span(self.spans, start, end, cls, *words)
 
 
-def add_span(spans, start, end, cls, *words):
+def add_span(spans: list[Span], start: float, end: float, cls: str, *words: str) -> None:
     """Words: what to write into it, the longest that fits is taken."""
     if end > start + 1e-9:
         spans.append((start, end, cls, words))
 
 
-def fill_gaps(spans, end, *words):
+def fill_gaps(spans: list[Span], end: float, *words: str) -> list[Span]:
     """What a process does while it has nothing to do: it sleeps."""
-    filled, t = [], 0
+    filled: list[Span] = []
+    t = 0.0
     for span in sorted(spans):
         add_span(filled, t, span[0], WAIT, *words)
         filled.append(span)
@@ -45,9 +51,10 @@ def fill_gaps(spans, end, *words):
 
 # ---- The policies ------------------------------------------------------------------------------
 
-def one_by_one(clients, workers, end):
+def one_by_one(clients: list[Client], workers: int, end: float) -> list[list[Span]]:
     """A worker takes the client that has waited longest, and keeps it until it is finished."""
-    free, lanes = [0.0] * workers, [[] for _ in range(workers)]
+    free = [0.0] * workers
+    lanes: list[list[Span]] = [[] for _ in range(workers)]
     for c in sorted(clients, key=lambda client: client.arrives):
         w = free.index(min(free))
         t = max(c.arrives, free[w])
@@ -65,11 +72,12 @@ def one_by_one(clients, workers, end):
     return [fill_gaps(spans, end, "accept") for spans in lanes]
 
 
-def by_readiness(clients, workers, end, call):
+def by_readiness(clients: list[Client], workers: int, end: float, call: str) -> list[list[Span]]:
     """Each worker serves whatever request of its own clients came first, and sleeps if none did."""
     lanes = []
     for w in range(workers):
-        spans, t = [], 0.0
+        spans: list[Span] = []
+        t = 0.0
         own = [c for c in clients if c.worker == w]
         until = {c.name: c.arrives for c in own}
         for when, name, cost, c in sorted((when, c.name, cost, c) for c in own
@@ -90,25 +98,27 @@ def by_readiness(clients, workers, end, call):
 
 # ---- Drawing ----------------------------------------------------------------------------------
 
-def put_span(p, x, y, w, h, cls, words):
+def put_span(p: Picture, x: float, y: float, w: float, h: float, cls: str,
+             words: Sequence[str]) -> None:
     fitting = [word for word in words if 7.6 * len(word) + 8 <= w]
     p.box(x, y, w, h, cls, fitting[0] if fitting else "")
 
 
-def axis(p, top, y, end):
+def axis(p: Picture, top: float, y: float, end: float) -> float:
     """Seconds below, and a line upwards at each of them."""
     scale = (RIGHT - LEFT) / end
     marks = []
     for second in range(int(end) + 1):
         x = LEFT + second * scale
         p.text(min(max(x, LEFT + 4), RIGHT - 8), y + 18, str(second), "soft", "middle")
-        marks.append(f"M{x:.1f} {top} V{y}")
+        marks.append(f"M{x:.1f} {number(top)} V{number(y)}")
     p.parts.insert(0, f'<path d="{" ".join(marks)}" class="faint"/>')
     p.text(WIDTH / 2, y + 38, "seconds, in a model", "soft", "middle")
     return y + 46
 
 
-def lane(p, y, name, note, spans, end):
+def lane(p: Picture, y: float, name: str, note: str, spans: list[Span],
+         end: float) -> float:
     scale = (RIGHT - LEFT) / end
     p.text(LEFT, y + 15, name, "title")
     p.text(LEFT + 10 + 9.8 * len(name), y + 15, note, "soft")
@@ -117,21 +127,21 @@ def lane(p, y, name, note, spans, end):
     return y + 58
 
 
-def timeline(title, description, end, rows):
+def timeline(title: str, description: str, end: float,
+             rows: Sequence[Client | Row]) -> Picture:
     """rows: clients, and (name, note, spans) of processes."""
     p = Picture(title, description)
-    y = 8
+    y = 8.0
     top = y + 22
     for row in rows:
-        if isinstance(row, Client):
-            row = (row.name, row.note, row.spans)
-        y = lane(p, y, *row, end)
+        name, note, spans = ((row.name, row.note, row.spans) if isinstance(row, Client) else row)
+        y = lane(p, y, name, note, spans, end)
     y = axis(p, top, y, end)
     p.legend(y + 4, [(WAIT, "waits, asleep"), (WORK, "works, is served"), (QUIET, "silent")])
     return p
 
 
-def timeline_1():
+def timeline_1() -> Picture:
     end = 7
     clients = [Client("A", "says nothing, hangs up at 4 s", 0.4, leaves=4),
                Client("B", "sends a request", 1, ((1, 0.7),)),
@@ -145,7 +155,7 @@ def timeline_1():
                     end, clients + [("the process", "", lanes[0])])
 
 
-def timeline_2():
+def timeline_2() -> Picture:
     end = 7
     clients = [Client("A", "says nothing, hangs up at 5 s", 0.4, leaves=5),
                Client("B", "sends a request", 1, ((1, 0.7),)),
@@ -158,7 +168,7 @@ def timeline_2():
                     end, clients + [(f"worker {w + 1}", "", lanes[w]) for w in range(2)])
 
 
-def timeline_3():
+def timeline_3() -> Picture:
     end = 7
     clients = [Client("A", "says nothing, and disturbs nobody", 0.4),
                Client("B", "sends two requests", 0.8, ((0.8, 0.6), (3.4, 0.6))),
@@ -172,14 +182,14 @@ def timeline_3():
                     end, clients + [("the process", "", lanes[0])])
 
 
-def timeline_4():
+def timeline_4() -> Picture:
     end = 7
     clients = [Client("A", "says nothing", 0.4),
                Client("B", "sends a request now and then", 0.8, ((0.8, 0.6), (2.8, 0.6), (5, 0.6))),
                Client("C", "asks for a slow page", 1.3, ((1.9, 2.8),), worker=1),
                Client("D", "sends two requests", 0.6, ((0.6, 0.6), (2.7, 0.6)), worker=1)]
     lanes = by_readiness(clients, 2, end, "epoll_wait")
-    rows = []
+    rows: list[Client | Row] = []
     for w in range(2):
         rows += [c for c in clients if c.worker == w]
         rows.append((f"worker {w + 1}", "has " + " and ".join(
@@ -192,9 +202,9 @@ def timeline_4():
 
 # ---- Beyond: a request that computes, waits, computes ------------------------------------------
 
-def in_turn(jobs, processes):
+def in_turn(jobs: Sequence[Job], processes: int) -> list[list[Span]]:
     """Each process takes a job and keeps it, through its waits, until it is done."""
-    lanes = [[] for _ in range(processes)]
+    lanes: list[list[Span]] = [[] for _ in range(processes)]
     free = [0.0] * processes
     for name, steps in jobs:
         w = free.index(min(free))
@@ -204,11 +214,12 @@ def in_turn(jobs, processes):
     return lanes
 
 
-def round_robin(jobs, processes):
+def round_robin(jobs: Sequence[Job], processes: int) -> list[list[Span]]:
     """Each process computes for one of its jobs while others of them wait."""
     lanes = []
     for w in range(processes):
-        spans, t = [], 0.0
+        spans: list[Span] = []
+        t = 0.0
         ready = [(0.0, i, list(steps), name) for i, (name, steps) in enumerate(jobs)
                  if i % processes == w]
         while ready:
@@ -227,11 +238,11 @@ def round_robin(jobs, processes):
     return lanes
 
 
-def last(lanes):
+def last(lanes: list[list[Span]]) -> float:
     return max(span[1] for spans in lanes for span in spans)
 
 
-def beyond():
+def beyond() -> Picture:
     p = Picture("What helps against which part of a request's time",
                 "A request computes, waits for a database, and computes again. Coroutines let the "
                 "waits of several requests overlap in one process. Task workers run handlers that "
@@ -239,10 +250,10 @@ def beyond():
     steps = ((WORK, 0.5), (WAIT, 2), (WORK, 0.5))
     waiting = [(str(n), steps) for n in (1, 2, 3)]
     computing = [(str(n), ((WORK, 3),)) for n in (1, 2, 3)]
-    end, y = 9, 10
+    end, y = 9, 10.0
     scale = (RIGHT - LEFT) / end
 
-    def bars(y, name, lanes):
+    def bars(y: float, name: str, lanes: list[list[Span]]) -> float:
         p.text(LEFT, y + 14, name, "title")
         y += 22
         for spans in lanes:
@@ -253,7 +264,7 @@ def beyond():
 
     p.text(LEFT, y + 14, "One request", "title")
     y += 22
-    x = LEFT
+    x = float(LEFT)
     for (cls, cost), words in zip(steps, (("1",), ("waits for a database", "waits"), ("1",))):
         put_span(p, x, y, cost * scale, 26, cls, words)
         x += cost * scale

@@ -18,7 +18,7 @@ FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 PICTURES = {**picture_stages.PICTURES, **picture_kernel.PICTURES, **picture_time.PICTURES}
 
 
-def read(path):
+def read(path: str) -> str:
     try:
         with open(path, encoding="utf-8") as file:
             return file.read()
@@ -26,18 +26,18 @@ def read(path):
         return ""
 
 
-def stale():
+def stale() -> dict[str, str]:
     """The files of the pictures that are not in the tree as they are drawn, {name: svg}."""
     files = {name + ".svg": draw().svg() for name, draw in PICTURES.items()}
     return {name: svg for name, svg in files.items() if read(os.path.join(FOLDER, name)) != svg}
 
 
-def strange():
+def strange() -> list[str]:
     """Files that no script draws."""
     return sorted(set(os.listdir(FOLDER)) - {name + ".svg" for name in PICTURES})
 
 
-def main():
+def main() -> int:
     os.makedirs(FOLDER, exist_ok=True)
     new = stale()
     for name, svg in new.items():

@@ -18,6 +18,7 @@ import subprocess  # noqa: E402
 import textwrap  # noqa: E402
 import time  # noqa: E402
 import typing  # noqa: E402
+from typing import Any, IO  # noqa: E402
 
 import book  # noqa: E402
 import saved  # noqa: E402
@@ -44,7 +45,7 @@ class Question(typing.NamedTuple):
     path: str
 
 
-def without_marks(text):
+def without_marks(text: str) -> str:
     """Markdown as plain text."""
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
     parts = re.split(r"`([^`]*)`", text)  # what stands in code is no mark
@@ -52,7 +53,7 @@ def without_marks(text):
     return " ".join("".join(parts).split())
 
 
-def items_of(block):
+def items_of(block: book.Block) -> list[tuple[int, str]]:
     """[(number, text)] of a numbered list."""
     items = []
     for line in block.lines:
@@ -66,7 +67,7 @@ def items_of(block):
     return [(number, without_marks(" ".join(lines))) for number, lines in items]
 
 
-def number_of(run, selector):
+def number_of(run: dict[str, Any], selector: str) -> float:
     """What a selector names, which must be a number."""
     found = saved.value(run, selector)
     if isinstance(found, bool) or not isinstance(found, (int, float)):
@@ -74,7 +75,7 @@ def number_of(run, selector):
     return found
 
 
-def questions(path, run):
+def questions(path: str, run: dict[str, Any]) -> list[Question]:
     """A document's questions; book.Wrong or saved.Unknown if one could not be answered."""
     text = book.read(path)
     title = re.search(r"^# (.*)$", text, re.M)
@@ -92,22 +93,23 @@ def questions(path, run):
     return found
 
 
-def chosen(words):
+def chosen(words: str) -> list[str]:
     """Paths of the chapters with these numbers or names; all if there are no words."""
-    def fits(path, word):
+    def fits(path: str, word: str) -> bool:
         stem = os.path.basename(path).removesuffix(".md")
         return word in (stem, stem.partition("-")[0], stem.partition("-")[2])
-    words = [os.path.basename(word).removesuffix(".md") for word in words.replace(",", " ").split()]
+    wanted = [os.path.basename(word).removesuffix(".md")
+              for word in words.replace(",", " ").split()]
     paths = book.chapters()
-    for word in words:
+    for word in wanted:
         if not any(fits(path, word) for path in paths):
             raise LookupError(f"there is no chapter '{word}'")
-    return [path for path in paths if not words or any(fits(path, word) for word in words)]
+    return [path for path in paths if not wanted or any(fits(path, word) for word in wanted)]
 
 
 # ---- Asking ----------------------------------------------------------------------------------
 
-def number_in(line, text):
+def number_in(line: str, text: str) -> float | None:
     """The number that was typed, in the unit that `text` asks for; None if that cannot be said."""
     match = NUMBER.fullmatch(line)
     if not match:
@@ -119,7 +121,7 @@ def number_in(line, text):
     return float(digits.replace(",", "")) * {"k": 1e3, "K": 1e3, "M": 1e6}.get(factor, 1)
 
 
-def answer_to(question, stream):
+def answer_to(question: Question, stream: IO[str]) -> float | str:
     """A number, "" or "q"; asks until there is one. What no terminal has shown is shown."""
     while True:
         print("  > ", end="", flush=True)
@@ -135,9 +137,10 @@ def answer_to(question, stream):
         print("    A number, please, in the unit that is asked for.")
 
 
-def ask(asked, stream):
+def ask(asked: list[Question], stream: IO[str]) -> list[tuple[Question, float]]:
     """[(question, number)] of those that were answered."""
-    answers, title = [], None
+    answers: list[tuple[Question, float]] = []
+    title = None
     for question in asked:
         if question.title != title:
             title = question.title
@@ -147,19 +150,19 @@ def ask(asked, stream):
         answer = answer_to(question, stream)
         if answer == "q":
             break
-        if answer != "":
+        if not isinstance(answer, str):
             answers.append((question, answer))
     return answers
 
 
 # ---- Measuring -------------------------------------------------------------------------------
 
-def rows_named(selector):
+def rows_named(selector: str) -> list[list[str]]:
     """[experiment, candidate or KEY=VALUE..., field] of each row that a selector names."""
     return [part.split() for part in selector.split(" / ") if " " in part]
 
 
-def experiments_of(selector):
+def experiments_of(selector: str) -> list[str]:
     """Names of the experiments that measure it."""
     found = []
     for name, *_, field in rows_named(selector):
@@ -170,18 +173,18 @@ def experiments_of(selector):
     return list(dict.fromkeys(found))
 
 
-def programs_of(selectors):
+def programs_of(selectors: list[str]) -> list[str]:
     """The servers to measure; none if all are needed."""
     sys.path.insert(0, BENCH)
     from lib import candidates
     program = {key: program for key, _, program, *_ in candidates.STAGES}
     program.update({peer: peer for peer in ("floor", "nginx", "evhttp")})
-    found = {next((program[word] for word in words if word in program), None)
+    found = {next((program[word] for word in words if word in program), "")
              for selector in selectors for words in rows_named(selector)}
-    return [] if None in found else sorted(found)
+    return [] if "" in found else sorted(found)
 
 
-def watch(child, log):
+def watch(child: subprocess.Popen[bytes], log: str) -> int:
     """Until the benchmark is over, its exit status. On a terminal a line tells what it does."""
     began = time.monotonic()
     while True:
@@ -194,7 +197,7 @@ def watch(child, log):
                       end="", flush=True)
 
 
-def measure(names, programs, build):
+def measure(names: list[str], programs: list[str], build: str) -> dict[str, Any]:
     """Run the benchmark; what it wrote, or {}."""
     folder = os.path.join(build, "predict")
     log, results = (os.path.join(folder, name) for name in ("log", "results.json"))
@@ -222,7 +225,7 @@ def measure(names, programs, build):
     return saved.load(results) if os.path.exists(results) else {}
 
 
-def measured(run, selector):
+def measured(run: dict[str, Any], selector: str) -> tuple[float | None, str | None]:
     """(number, None), or (None, why there is none)."""
     for name in experiments_of(selector):
         result = run.get("experiments", {}).get(name)
@@ -238,7 +241,7 @@ def measured(run, selector):
 
 # ---- Scoring ---------------------------------------------------------------------------------
 
-def judge(answer, number):
+def judge(answer: float, number: float) -> tuple[str, int]:
     """(by which factor it is off, in words; points)."""
     if answer == number:
         return "exact", POINTS[0][1]
@@ -249,13 +252,13 @@ def judge(answer, number):
     return f"{figure(factor)} times", points
 
 
-def figure(number):
+def figure(number: float) -> str:
     if abs(number) >= 100 or number == int(number):
         return f"{number:,.0f}"
     return f"{number:.3g}"
 
 
-def why(path, numbers):
+def why(path: str, numbers: list[int]) -> str:
     """Where it is explained."""
     where = os.path.relpath(path, book.ROOT)
     section = ', section "Why"' if re.search(r"^## Why$", book.read(path), re.M) else ""
@@ -263,14 +266,16 @@ def why(path, numbers):
     return f"Why: question{plural} {', '.join(map(str, numbers))}: {where}{section}."
 
 
-def row(*cells):
+def row(*cells: object) -> None:
     print("{:>8} {:>13} {:>14} {:>12} {:>14} {:>7}".format(*cells))
 
 
-def score(answers, run, here):
+def score(answers: list[tuple[Question, float]], run: dict[str, Any],
+          here: dict[str, Any] | None) -> int:
     """Print the table; how many answers could not be scored. here: this machine's run, or None:
     the saved one counts."""
-    title, points, failed, reading = None, [], [], {}
+    title, points, failed = None, [], []
+    reading: dict[str, list[int]] = {}
     for question, answer in answers:
         if question.title != title:
             title = question.title
@@ -278,12 +283,12 @@ def score(answers, run, here):
             row("question", "your answer", "measured here", "saved run", "off by", "points")
         old = number_of(run, question.selector)
         number, problem = (old, None) if here is None else measured(here, question.selector)
-        off, got = ("-", "-") if problem else judge(answer, number)
-        row(question.number, figure(answer), "-" if problem or not here else figure(number),
-            figure(old), off, got)
-        if problem:
+        if number is None:
+            row(question.number, figure(answer), "-", figure(old), "-", "-")
             failed.append(f"Question {question.number} of \"{title}\" was not measured: {problem}")
             continue
+        off, got = judge(answer, number)
+        row(question.number, figure(answer), figure(number) if here else "-", figure(old), off, got)
         points.append(got)
         if got < POINTS[0][1]:
             reading.setdefault(question.path, []).append(question.number)
@@ -295,7 +300,7 @@ def score(answers, run, here):
 
 # ---- All of it -------------------------------------------------------------------------------
 
-def predict(asked, run, options):
+def predict(asked: list[Question], run: dict[str, Any], options: argparse.Namespace) -> int:
     print("Answer with a number. An empty line leaves a question out; q ends the asking.")
     answers = ask(asked, sys.stdin)
     if not answers:
@@ -314,7 +319,7 @@ def predict(asked, run, options):
     return 1 if score(answers, run, here) else 0
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Ask what the chapters ask, measure, score.")
     parser.add_argument("--chapter", default="", metavar="LIST",
                         help="numbers or names: 1,http (all)")

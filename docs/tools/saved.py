@@ -9,6 +9,7 @@ It must fit exactly one row; headline is an experiment here, too. Does not: meas
 import json
 import os
 import re
+from typing import Any
 
 SAVED_RUN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "results",
                          "results.json")
@@ -20,12 +21,12 @@ class Unknown(Exception):
     """No such experiment, row or field."""
 
 
-def load(path):
+def load(path: str) -> dict[str, Any]:
     with open(path, encoding="utf-8") as file:
         return json.load(file)
 
 
-def rows_of(run, name):
+def rows_of(run: dict[str, Any], name: str) -> list[dict[str, Any]]:
     if name == "headline":
         return run["headline"]
     if name not in run["experiments"]:
@@ -33,7 +34,7 @@ def rows_of(run, name):
     return run["experiments"][name]["rows"]
 
 
-def rows_that_fit(run, name, words):
+def rows_that_fit(run: dict[str, Any], name: str, words: list[str]) -> list[dict[str, Any]]:
     """The rows with this candidate and these KEY=VALUE."""
     rows = rows_of(run, name)
     for word in words:
@@ -44,7 +45,7 @@ def rows_that_fit(run, name, words):
     return rows
 
 
-def field_of(row, path):
+def field_of(row: dict[str, Any], path: str) -> Any:
     for key in path.split("."):
         if not isinstance(row, dict) or row.get(key) is None:
             raise Unknown(f"no {path} was measured there")
@@ -52,7 +53,7 @@ def field_of(row, path):
     return row
 
 
-def value(run, selector):
+def value(run: dict[str, Any], selector: str) -> Any:
     """The number, or word, that a selector names."""
     left, slash, right = selector.partition(" / ")
     words = left.split()
@@ -71,19 +72,19 @@ def value(run, selector):
     return found
 
 
-def like(number, sample):
+def like(number: float, sample: str) -> str:
     """`number` with as many decimals as `sample` has."""
     decimals = len(sample.partition(".")[2])
     return f"{number:,.{decimals}f}"
 
 
-def rough(number):
+def rough(number: float) -> float:
     """To two significant digits."""
     digits = len(str(int(abs(number))))
     return round(number, 2 - digits) if abs(number) >= 1 else round(number, 2)
 
 
-def say(run, selector, text):
+def say(run: dict[str, Any], selector: str, text: str) -> str:
     """`text` with its number, or its only word, made true; "about 5": to two digits."""
     found = value(run, selector)
     if isinstance(found, str):
@@ -100,7 +101,7 @@ def say(run, selector, text):
 
 # ---- Tables ----------------------------------------------------------------------------------
 
-def cell(found):
+def cell(found: float | str) -> str:
     if isinstance(found, bool):
         return "yes" if found else "no"
     if isinstance(found, int) or (isinstance(found, float) and found.is_integer()):
@@ -110,17 +111,17 @@ def cell(found):
     return str(found)
 
 
-def table(run, words):
+def table(run: dict[str, Any], words: str) -> str:
     """Markdown: EXPERIMENT [CANDIDATE,CANDIDATE...] [KEY=VALUE ...]: FIELD "heading", ..."""
-    chosen, _, columns = words.partition(": ")
+    chosen, _, rest = words.partition(": ")
     name, *conditions = chosen.split()
-    wanted = []
+    wanted: list[str] = []
     for word in list(conditions):
         if "=" not in word:
             wanted, conditions = word.split(","), [one for one in conditions if one != word]
     rows = [row for row in rows_that_fit(run, name, conditions)
             if not wanted or row["candidate"] in wanted]
-    columns = re.findall(r'([\w.]+) "([^"]*)"', columns)
+    columns = re.findall(r'([\w.]+) "([^"]*)"', rest)
     if not rows or not columns:
         raise Unknown(f"table '{words}' has nothing in it")
     lines = ["| " + " | ".join(heading for _, heading in columns) + " |",

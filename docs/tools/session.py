@@ -29,9 +29,11 @@ import shutil
 import socket
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import terminal
-from book import ROOT, Wrong
+from book import ROOT, Block, Wrong
 
 PROMPT = re.compile(r"^([a-z][a-z0-9]*|)\$(?: (.*))?$")
 PORT = re.compile(r"\b808[0-9]\b")
@@ -52,7 +54,7 @@ END_S = 2  # that a process may take to end after what ended it
 
 # ---- What is expected ------------------------------------------------------------------------
 
-def plain(text):
+def plain(text: str) -> str:
     """Text without what always varies, colours, and spaces at the ends of lines."""
     text = COLOURS.sub("", text)
     for pattern, instead in ALWAYS_VARY:
@@ -60,7 +62,7 @@ def plain(text):
     return "\n".join(line.rstrip() for line in text.split("\n")).strip("\n")
 
 
-def pattern_of_line(line, vary):
+def pattern_of_line(line: str, vary: bool) -> str:
     """A regular expression for one line; its groups are the numbers that vary."""
     parts = re.split(rf"(\.\.\.|{NUMBER})" if vary else r"(\.\.\.)", line.lstrip())
     out = r"[^\S\n]*" if line[:1].isspace() else ""  # a column may be as wide as its numbers
@@ -74,7 +76,7 @@ def pattern_of_line(line, vary):
     return out
 
 
-def pattern_of(lines, vary):
+def pattern_of(lines: list[str], vary: bool) -> str:
     """A regular expression for the output; a line "..." is any number of lines."""
     out, text = "", plain("\n".join(lines))
     for line in text.split("\n") if text else []:
@@ -82,44 +84,55 @@ def pattern_of(lines, vary):
     return out
 
 
-def number(text):
-    unit = re.search(r"[a-zA-Zµ]*$", text)[0]
-    return float(text[:len(text) - len(unit)].replace(",", "")) * UNITS.get(unit, 1)
+def number(text: str) -> float:
+    digits = text.rstrip("".join(UNITS))
+    unit = text[len(digits):]
+    return float(digits.replace(",", "")) * UNITS.get(unit, 1)
+
+
+@dataclass
+class Rules:
+    """What the directives above a block say of its commands."""
+    vary: bool = False   # all numbers
+    conditions: list[str] = field(default_factory=list)
+    status: int = 0      # of the last command
+    seconds: int = DEADLINE_S
+    skip: bool = False
 
 
 class Step:
     """One prompt with its command and what must come out."""
 
-    def __init__(self, name, command, line, rules):
+    def __init__(self, name: str, command: str, line: int, rules: Rules) -> None:
         self.terminal, self.command, self.line, self.rules = name, command, line, rules
-        self.expected = []
+        self.expected: list[str] = []
         self.open_line = False  # what comes out ends without a newline
         self.runs_on = False  # its terminal is looked at again before its next command
         self.last = False     # of its block: what the block says of a status holds for it
 
-    def pattern(self):
-        return pattern_of(self.expected, self.rules["vary"])
+    def pattern(self) -> str:
+        return pattern_of(self.expected, self.rules.vary)
 
 
-def rules_of(block):
-    rules = {"vary": False, "conditions": [], "status": 0, "seconds": DEADLINE_S, "skip": False}
+def rules_of(block: Block) -> Rules:
+    rules = Rules()
     for name, rest in block.directives:
         if name == "not":
-            rules["skip"] = True
+            rules.skip = True
         if name != "check":
             continue
         for word in (part.strip() for part in rest.split(";")):
             key, _, argument = word.partition(" ")
             if word == "vary":
-                rules["vary"] = True
+                rules.vary = True
             elif key in ("status", "seconds") and argument.isdigit():
-                rules[key] = int(argument)
+                setattr(rules, key, int(argument))
             else:
-                rules["conditions"].append(word)
+                rules.conditions.append(word)
     return rules
 
 
-def steps_of(block):
+def steps_of(block: Block) -> list[Step]:
     """The steps of a console block."""
     rules, steps = rules_of(block), []
     for i, line in enumerate(block.lines):
@@ -143,12 +156,12 @@ def steps_of(block):
     return steps
 
 
-def is_look(step):
+def is_look(step: Step) -> bool:
     return step.command == "" or step.command in KEYS
 
 
-def find_those_that_run_on(steps):
-    later = {}
+def find_those_that_run_on(steps: list[Step]) -> None:
+    later: dict[str, Step] = {}
     for step in reversed(steps):
         step.runs_on = step.terminal in later and is_look(later[step.terminal])
         later[step.terminal] = step
@@ -159,10 +172,11 @@ def find_those_that_run_on(steps):
 class Ports:
     """Free ports for those that a chapter names, below those that clients get."""
 
-    def __init__(self):
-        self.free, self.named = {}, {}
+    def __init__(self) -> None:
+        self.free: dict[str, str] = {}
+        self.named: dict[str, str] = {}
 
-    def of(self, name):
+    def of(self, name: str) -> str:
         while name not in self.free:
             port = random.randrange(20000, 30000)
             with socket.socket() as probe:
@@ -174,17 +188,17 @@ class Ports:
                 self.free[name], self.named[str(port)] = str(port), name
         return self.free[name]
 
-    def to_free(self, text):
+    def to_free(self, text: str) -> str:
         return PORT.sub(lambda match: self.of(match[0]), text)
 
-    def to_named(self, text):
+    def to_named(self, text: str) -> str:
         return re.sub(r"\d+", lambda match: self.named.get(match[0], match[0]), text)
 
 
 class Chapter:
     """The terminals of one document while its commands run."""
 
-    def __init__(self, say):
+    def __init__(self, say: Callable[[str], None]) -> None:
         self.say, self.count, self.skipped = say, 0, 0
         self.folder = tempfile.mkdtemp(prefix="docs.")
         keep = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TIME_SCALE",
@@ -194,15 +208,18 @@ class Chapter:
         self.environment.update(LC_ALL="C.UTF-8", TERM="xterm", XDG_RUNTIME_DIR=self.folder)
         # As an unprivileged user's PATH on Debian lacks ss(8) and nstat(8).
         self.environment["PATH"] += ":/usr/sbin:/sbin"
-        self.ports, self.terminals, self.numbers = Ports(), {}, []
-        self.shown = {}  # by terminal: the pattern of all that its command is shown to print
+        self.ports = Ports()
+        self.terminals: dict[str, terminal.Terminal] = {}
+        self.numbers: list[float] = []
+        # By terminal: the pattern of all that its command is shown to print.
+        self.shown: dict[str, str] = {}
 
-    def run(self, blocks):
+    def run(self, blocks: list[Block]) -> None:
         """All sessions and scripts; raises Wrong at the first that is not as shown."""
         sessions = []
         for block in blocks:
             if block.language == "console" or block.language == "sh":
-                if rules_of(block)["skip"]:
+                if rules_of(block).skip:
                     self.skipped += 1
                 else:
                     sessions.append(steps_of(block) if block.language == "console"
@@ -217,12 +234,12 @@ class Chapter:
         self.nothing_left()
 
     @staticmethod
-    def script(block):
+    def script(block: Block) -> Step:
         step = Step("sh", "set -e\n" + block.text, block.start + 2, rules_of(block))
         step.expected, step.last = ["..."], True
         return step
 
-    def run_step(self, step):
+    def run_step(self, step: Step) -> None:
         term = self.terminals.setdefault(
             step.terminal, terminal.Terminal(self.environment, ROOT))
         self.say(f"line {step.line}: {step.terminal}$ {step.command}")
@@ -242,36 +259,38 @@ class Chapter:
         match = (self.goes_on if step.runs_on else self.ends)(step, term)
         self.numbers += [number(group) for group in match.groups()[re.compile(before).groups:]]
 
-    def compare(self, step, term, whole):
+    def compare(self, step: Step, term: terminal.Terminal, whole: bool) -> re.Match[str] | None:
         """The match of what came out since the command was typed, or of its beginning."""
         text = plain(self.ports.to_named(term.output))
         text = text + "\n" if text else ""
         pattern = re.compile(self.shown[step.terminal])
         return pattern.fullmatch(text) if whole else pattern.match(text)
 
-    def goes_on(self, step, term):
+    def goes_on(self, step: Step, term: terminal.Terminal) -> re.Match[str]:
         """What is shown has come out, and the command waits."""
-        if not term.until(lambda: self.compare(step, term, False), step.rules["seconds"]):
+        came = term.until(lambda: self.compare(step, term, False), step.rules.seconds)
+        match = self.compare(step, term, False) if came else None
+        if not match:
             raise Wrong(self.tell(step, term, "printed something else, or ended"
                                   if term.pid is None else "did not print what is shown"))
-        return self.compare(step, term, False)
+        return match
 
-    def ends(self, step, term):
+    def ends(self, step: Step, term: terminal.Terminal) -> re.Match[str]:
         """The command is over, and what is shown is all that came out."""
-        if not term.wait(step.rules["seconds"]):
-            raise Wrong(self.tell(step, term, f"is not over after {step.rules['seconds']} s"))
+        if not term.wait(step.rules.seconds):
+            raise Wrong(self.tell(step, term, f"is not over after {step.rules.seconds} s"))
         match = self.compare(step, term, True)
         if not match:
             raise Wrong(self.tell(step, term, "printed something else"))
         if step.open_line and term.output.endswith("\n"):
             raise Wrong(self.tell(step, term, "ends in a newline, so no prompt stands behind it"))
-        status = step.rules["status"] if step.last else 0
+        status = step.rules.status if step.last else 0
         if term.status != status and step.command not in KEYS:
             raise Wrong(self.tell(step, term, f"ended with status {term.status}"))
         return match
 
-    def hold(self, step):
-        for condition in step.rules["conditions"]:
+    def hold(self, step: Step) -> None:
+        for condition in step.rules.conditions:
             try:
                 holds = eval(condition, {"__builtins__": {}}, {"n": self.numbers})
             except Exception as error:  # whatever python says of what the document says
@@ -280,12 +299,12 @@ class Chapter:
             if not holds:
                 raise Wrong(f"line {step.line}: '{condition}' does not hold; n = {self.numbers}")
 
-    def tell(self, step, term, what):
+    def tell(self, step: Step, term: terminal.Terminal, what: str) -> str:
         output = plain(self.ports.to_named(term.output))
         return (f"line {step.line}: {step.terminal}$ {step.command}\n  {what}.\n"
                 "--- shown\n" + plain("\n".join(step.expected)) + "\n--- came out\n" + output)
 
-    def nothing_left(self):
+    def nothing_left(self) -> None:
         for name, term in self.terminals.items():
             if term.pid is not None:
                 raise Wrong(f"the chapter leaves a command running in terminal {name}")
@@ -293,14 +312,14 @@ class Chapter:
         if left:
             raise Wrong(f"the chapter leaves {len(left)} processes behind")
 
-    def left_after(self, seconds):
+    def left_after(self, seconds: float) -> list[int]:
         """Processes of the chapter that are still there then."""
         end = time.monotonic() + seconds * terminal.SCALE
         while (left := terminal.marked_pids(self.mark)) and time.monotonic() < end:
             time.sleep(0.02)
         return left
 
-    def end(self):
+    def end(self) -> None:
         """End what is left, which is nothing if all went well."""
         for term in self.terminals.values():
             term.kill()

@@ -19,6 +19,8 @@ import re  # noqa: E402
 import shutil  # noqa: E402
 import string  # noqa: E402
 import subprocess  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
+from typing import Any  # noqa: E402
 from urllib.parse import unquote  # noqa: E402
 
 import book  # noqa: E402
@@ -32,27 +34,28 @@ LANGUAGES = {".c": "c", ".h": "c", ".sh": "bash", ".py": "python", ".md": "markd
 TERMINALS = 6  # colours in style.css
 LONG_CELL = 20  # letters; three columns with such cells have no room on a phone
 GONE = object()
+Node = dict[str, Any]  # of a document, as pandoc writes its tree
 
 
-def in_tree(path):
+def in_tree(path: str) -> str:
     return os.path.join(book.ROOT, path)
 
 
 # ---- Pandoc's tree -----------------------------------------------------------------------------
 
-def pandoc(text, *options):
+def pandoc(text: str, *options: str) -> str:
     return subprocess.run(["pandoc", *options], input=text, stdout=subprocess.PIPE,
                           encoding="utf-8", check=True).stdout
 
 
 @functools.lru_cache(maxsize=None)
-def tree_of(path):
+def tree_of(path: str) -> Node:
     # Without that extension: with it, pandoc 2.17 loses code that follows a link in a sentence.
     text = book.read(in_tree(path))
     return json.loads(pandoc(text, "-f", "gfm-autolink_bare_uris", "-t", "json"))
 
 
-def plain(node):
+def plain(node: Any) -> str:
     """The text in a part of a tree."""
     if isinstance(node, list):
         return "".join(plain(part) for part in node)
@@ -65,35 +68,35 @@ def plain(node):
     return " " if node["t"] in ("Space", "SoftBreak") else plain(node.get("c"))
 
 
-def headings(blocks, level):
+def headings(blocks: list[Node], level: int) -> list[tuple[str, str]]:
     return [(block["c"][1][0], plain(block["c"][2])) for block in blocks
             if block["t"] == "Header" and block["c"][0] == level]
 
 
-def title_of(path):
+def title_of(path: str) -> str:
     found = headings(tree_of(path)["blocks"], 1)
     return found[0][1] if found else path
 
 
-def raw(text):
+def raw(text: str) -> Node:
     return {"t": "RawBlock", "c": ["html", text]}
 
 
-def link_to(words, url):
+def link_to(words: str, url: str) -> Node:
     return {"t": "Link", "c": [["", [], []], [{"t": "Str", "c": words}], [url, ""]]}
 
 
-def in_div(cls, block):
+def in_div(cls: str, block: Node) -> Node:
     attributes = [["tabindex", "0"]] if "scroll" in cls else []  # for those who scroll by key
     return {"t": "Div", "c": [["", cls.split(), attributes], [block]]}
 
 
-def cells_of(row):
+def cells_of(row: list[Any]) -> list[tuple[list[Any], list[Node]]]:
     """(attributes, blocks) of each cell."""
     return [(cell[0], cell[4]) for cell in row[1]]
 
 
-def in_box(table):
+def in_box(table: Node) -> Node:
     """A table in a box in which it scrolls. Where columns of words would not fit, a narrow page
     shows each row as a card, so each cell is told the heading of its column."""
     _, _, _, head, bodies, _ = table["c"]
@@ -110,7 +113,7 @@ def in_box(table):
     return in_div("scroll cards", table)
 
 
-def console(text, terminals):
+def console(text: str, terminals: dict[str, int]) -> Node:
     """A session: prompts in the colour of their terminal, commands bold, output dim."""
     lines, typed = [], False
     for line in text.split("\n"):
@@ -130,7 +133,7 @@ def console(text, terminals):
     return raw('<pre class="console" tabindex="0"><code>' + "\n".join(lines) + "</code></pre>")
 
 
-def diff(text):
+def diff(text: str) -> Node:
     """Lines that come and lines that go, in colours."""
     kinds = (("+++ ", "hunk"), ("--- ", "hunk"), ("@@", "hunk"), ("+", "added"), ("-", "removed"),
              ("", "kept"))
@@ -146,15 +149,16 @@ def diff(text):
 class Site:
     """All pages; making one may show that more are needed."""
 
-    def __init__(self):
-        self.outputs, self.queue = {}, []  # {path in the tree: path in the site}
+    def __init__(self) -> None:
+        self.outputs: dict[str, str] = {}  # path in the tree: path in the site
+        self.queue: list[str] = []
         self.anchors = book.anchors()
         with open(os.path.join(SITE, "template.html"), encoding="utf-8") as file:
             self.template = string.Template(file.read())
         self.chapters = self.in_order()  # [(path, label)]
         self.api = tree_of(PROJECT)["pandoc-api-version"]
 
-    def in_order(self):
+    def in_order(self) -> list[tuple[str, str]]:
         """As docs/README.md links to them; then the others."""
         order = {INDEX: "Contents"}
         there = [os.path.relpath(path, book.ROOT) for path in book.chapters()]
@@ -167,7 +171,7 @@ class Site:
         order[PROJECT] = "About the project"
         return list(order.items())
 
-    def output_of(self, path):
+    def output_of(self, path: str) -> str:
         """Where the page, or the copy, of something in the tree is; remembers to make it."""
         if path in self.outputs:
             return self.outputs[path]
@@ -185,7 +189,7 @@ class Site:
             self.queue.append(path)
         return output
 
-    def url(self, page, target):
+    def url(self, page: str, target: str) -> str:
         """A link as it stands in a document, to one as it must stand in its page."""
         path, hash_sign, fragment = target.partition("#")
         if not path or re.match(r"[a-z]+:", target):
@@ -193,19 +197,19 @@ class Site:
         path = os.path.normpath(os.path.join(os.path.dirname(page), unquote(path)))
         return self.url_of(page, path) + hash_sign + fragment
 
-    def url_of(self, page, path):
+    def url_of(self, page: str, path: str) -> str:
         """From the page of a document to the page of something in the tree."""
         here = os.path.dirname(self.output_of(page))
         return os.path.relpath(self.output_of(path), here or ".")
 
-    def words_of(self, page, target, words):
+    def words_of(self, page: str, target: str, words: list[dict[str, str]]) -> list[dict[str, str]]:
         """A link's words; the name of a file is none, its document's title is."""
         path = os.path.normpath(os.path.join(os.path.dirname(page), target.partition("#")[0]))
         if not path.endswith(".md") or plain(words) not in (path, os.path.basename(path)):
             return words
         return [{"t": "Str", "c": dict(self.chapters).get(path) or title_of(path)}]
 
-    def source_of(self, page, name):
+    def source_of(self, page: str, name: str) -> Any:
         """A link to the line that an excerpt comes from."""
         if name not in self.anchors:
             return GONE
@@ -214,7 +218,7 @@ class Site:
         url = f"{self.url_of(page, path)}#cb1-{lines.index(f'/* [{name}] */') + 2}"
         return in_div("where", {"t": "Plain", "c": [link_to(path, url)]})
 
-    def change(self, node, page, terminals):
+    def change(self, node: Any, page: str, terminals: dict[str, int]) -> Any:
         """A part of a document's tree, as the page has it."""
         if isinstance(node, list):
             parts = (self.change(part, page, terminals) for part in node)
@@ -243,7 +247,7 @@ class Site:
         changed = {"t": kind, "c": content}
         return in_box(changed) if kind == "Table" else changed
 
-    def body_of(self, path):
+    def body_of(self, path: str) -> tuple[str, list[Node]]:
         """The title and the tree of a page."""
         if path.endswith(".md"):
             return title_of(path), self.change(tree_of(path)["blocks"], path, {"server": 0})
@@ -258,13 +262,13 @@ class Site:
         text = book.read(in_tree(path))
         return path, [heading, {"t": "CodeBlock", "c": [["", classes, []], text]}]
 
-    def list_of_chapters(self, page):
+    def list_of_chapters(self, page: str) -> str:
         items = "".join(f'<li><a href="{self.url_of(page, path)}"'
                         f'{" aria-current=page" if path == page else ""}>{html.escape(label)}'
                         '</a></li>' for path, label in self.chapters)
         return f"<ul>{items}</ul>"
 
-    def turn(self, page):
+    def turn(self, page: str) -> str:
         paths = [path for path, _ in self.chapters]
         if page not in paths:
             return ""
@@ -276,7 +280,7 @@ class Site:
                              f'{html.escape(words.format(label))}</a>')
         return " ".join(links)
 
-    def make(self, path):
+    def make(self, path: str) -> None:
         output = self.output_of(path)
         title, blocks = self.body_of(path)
         tree = {"pandoc-api-version": self.api, "meta": {}, "blocks": blocks}
@@ -298,13 +302,13 @@ class Site:
         with open(os.path.join(OUT, output), "w", encoding="utf-8") as file:
             file.write(page)
 
-    def lead_back(self, report):
+    def lead_back(self, report: str) -> None:
         """The report's way back to the tutorial is one to the site's first page here."""
         text = book.read(report).replace('href="../README.md"', 'href="../index.html"')
         with open(report, "w", encoding="utf-8") as file:
             file.write(text)
 
-    def build(self):
+    def build(self) -> None:
         shutil.rmtree(OUT, ignore_errors=True)
         os.makedirs(OUT)
         for folder in ("pictures", "results"):
@@ -319,7 +323,7 @@ class Site:
 
 # ---- Is every link good? -----------------------------------------------------------------------
 
-def dead_links():
+def dead_links() -> Iterator[str]:
     pages = {}
     for folder, _, names in os.walk(OUT):
         for name in names:
@@ -337,7 +341,7 @@ def dead_links():
                 yield f"{os.path.relpath(path, OUT)}: no such id, {target}"
 
 
-def main():
+def main() -> int:
     Site().build()
     dead = list(dead_links())
     for line in dead:
