@@ -17,7 +17,7 @@ from lib import measure, processes
 from lib.candidates import Candidate
 from lib.context import Context
 from report import checks
-from results import Check, Findings, Row
+from results import Check, Figure, Findings, Row
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LARGE_BYTES = 4 << 20  # more than a turn of the loop sends, and than the sockets hold
@@ -126,6 +126,16 @@ def in_groups(calls: dict[str, float]) -> dict[str, float]:
     return {**groups, "other": max(0.0, sum(calls.values()) - sum(groups.values()))}
 
 
+CALL_GROUPS = ["receive", "send", "wait", "epoll_ctl", "other"]  # as pictures show them
+
+
+def call_bar(row: Row) -> Row:
+    """A bar of a figure: the system calls of a row, in CALL_GROUPS."""
+    return {"label": row["label"], "text": f"{row['calls']:.2f}",
+            "values": [row[f"{name}_calls"] for name in CALL_GROUPS[:-1]]
+            + [row["other_calls"] + row["accept_calls"] + row["close_calls"]]}
+
+
 # ---- level-edge ----------------------------------------------------------------------------
 
 class Workload(NamedTuple):
@@ -210,7 +220,6 @@ def level_edge_told(rows: list[Row]) -> str:
 
 def level_edge_result(ctx: Context, rows: list[Row]) -> Findings:
     found = level_edge_checks(rows)
-    names = ["receive", "send", "wait", "epoll_ctl", "other"]
     return checks.findings(
         found,
         prediction={
@@ -231,12 +240,8 @@ def level_edge_result(ctx: Context, rows: list[Row]) -> Findings:
         rows=rows,
         finding=f"{level_edge_told(rows)} {checks.sentence(found)}",
         figure={"panels": [
-            {"kind": "stack", "x_label": f"system calls per {unit}", "segments": names,
-             "bars": [{"label": f"{row['label']}",
-                       "values": [row[f"{name}_calls"] for name in names[:-1]]
-                       + [row["other_calls"] + row["accept_calls"] + row["close_calls"]],
-                       "text": f"{row['calls']:.2f}"} for row in rows
-                      if row["workload"] == workload]}
+            {"kind": "stack", "x_label": f"system calls per {unit}", "segments": CALL_GROUPS,
+             "bars": [call_bar(row) for row in rows if row["workload"] == workload]}
             for workload, unit in ((WORKLOADS[0].name, "keep-alive request"),
                                    (WORKLOADS[1].name, "batch of 16 pipelined requests"),
                                    (WORKLOADS[2].name, WORKLOADS[2].name))]})
@@ -307,34 +312,48 @@ def cost(ctx: Context) -> Findings:
     return cost_result(rows)
 
 
-def cost_result(rows: list[Row]) -> Findings:
-    predicted = {"stage1": 2, "stage2": 2, "stage3-select": 3, "stage3-poll": 3, "stage4": 3,
-                 "stage4-edge": 4, "floor": 3}
-    for row in rows:
-        row["predicted_calls"] = predicted.get(row["candidate"])
+# System calls of a keep-alive request, by candidate.
+COST_CALLS = {"stage1": 2, "stage2": 2, "stage3-select": 3, "stage3-poll": 3, "stage4": 3,
+              "stage4-edge": 4, "floor": 3}
+
+
+def held_rows(rows: list[Row]) -> list[Row]:
+    """Of those that can hold idle connections."""
+    return [row for row in rows if row["idle_bytes_per_connection"] is not None]
+
+
+def cost_checks(rows: list[Row]) -> list[Check]:
     found = [checks.near(f"{row['label']}, calls", row["calls"], row["predicted_calls"],
                          CALLS_ROOM) for row in rows if row["predicted_calls"]]
-    found += [checks.within(f"{row['label']}, bytes per idle connection",
-                            row["idle_bytes_per_connection"], IDLE_BYTES, 0.15)
-              for row in rows if row["candidate"].startswith("stage")
-              and row["idle_bytes_per_connection"] is not None]
-    told = ", ".join(f"{row['label']} {row['calls']:.2f}" for row in rows)
-    idle = ", ".join(f"{row['label']} {row['idle_bytes_per_connection']:,.0f}" for row in rows
-                     if row["idle_bytes_per_connection"] is not None)
-    names = ["receive", "send", "wait", "epoll_ctl", "other"]
+    return found + [checks.within(f"{row['label']}, bytes per idle connection",
+                                  row["idle_bytes_per_connection"], IDLE_BYTES, 0.15)
+                    for row in held_rows(rows) if row["candidate"].startswith("stage")]
+
+
+def cost_told(rows: list[Row]) -> str:
+    calls = ", ".join(f"{row['label']} {row['calls']:.2f}" for row in rows)
+    idle = ", ".join(f"{row['label']} {row['idle_bytes_per_connection']:,.0f}"
+                     for row in held_rows(rows))
+    return (f"System calls a request: {calls}. Bytes per idle connection: "
+            f"{idle or 'not measured'}.")
+
+
+def cost_figure(rows: list[Row]) -> Figure:
     panels = [{"kind": "stack", "x_label": "system calls per keep-alive request, one client",
-               "segments": names, "bars": [
-                   {"label": row["label"], "text": f"{row['calls']:.2f}",
-                    "values": [row[f"{name}_calls"] for name in names[:-1]]
-                    + [row["other_calls"] + row["accept_calls"] + row["close_calls"]]}
-                   for row in rows]}]
-    held = [row for row in rows if row["idle_bytes_per_connection"] is not None]
-    if held:
+               "segments": CALL_GROUPS, "bars": [call_bar(row) for row in rows]}]
+    if held_rows(rows):
         panels.append({"kind": "bars", "x_label": "bytes of the process per idle connection",
                        "bars": [{"key": row["candidate"], "label": row["label"],
                                  "value": max(0, row["idle_bytes_per_connection"]),
                                  "text": f"{row['idle_bytes_per_connection']:,.0f}"}
-                                for row in held]})
+                                for row in held_rows(rows)]})
+    return {"panels": panels}
+
+
+def cost_result(rows: list[Row]) -> Findings:
+    for row in rows:
+        row["predicted_calls"] = COST_CALLS.get(row["candidate"])
+    found = cost_checks(rows)
     return checks.findings(
         found,
         prediction={
@@ -342,9 +361,8 @@ def cost_result(rows: list[Row]) -> Findings:
                      "3, with one client that no batch can share; edge-triggered 4. An idle "
                      "connection costs its struct and its places in tables: "
                      f"{IDLE_BYTES} bytes."),
-            "value": {**{f"{key}_calls": n for key, n in predicted.items()},
+            "value": {**{f"{key}_calls": n for key, n in COST_CALLS.items()},
                       "idle_bytes": IDLE_BYTES}},
         rows=rows,
-        finding=f"System calls a request: {told}. Bytes per idle connection: "
-                f"{idle or 'not measured'}. {checks.sentence(found)}",
-        figure={"panels": panels})
+        finding=f"{cost_told(rows)} {checks.sentence(found)}",
+        figure=cost_figure(rows))

@@ -166,6 +166,15 @@ def add_blackbox(ctx: Context, rows: list[Row]) -> None:
         row.update({f"blackbox_{name}": n for name, n in found.items()})
 
 
+def note_php(ctx: Context, rows: list[Row]) -> None:
+    if at_main(ctx, rows, "php").get("ratio_to_stage3_median") is not None:
+        ctx.notes.append(
+            "What the row of PHP hides: it takes one read for one request, whatever was sent, so a "
+            "request in two pieces is answered twice and two in one piece once; it has no deadlines "
+            "and no limits; its clients are blocking, so one that does not read its answers stops "
+            "all others")
+
+
 def php_told(ctx: Context, rows: list[Row]) -> str:
     row = at_main(ctx, rows, "php")
     if not row or row.get("ratio_to_stage3_median") is None:
@@ -173,11 +182,6 @@ def php_told(ctx: Context, rows: list[Row]) -> str:
     ratio = checks.ratio_words(*ratio_parts(row, "stage3"), " stage 3")
     told = (f"The select server in PHP costs {row['cpu_us_per_request']:.2f} µs, {ratio}: the "
             "kernel's TCP dwarfs language and parser alike. ")
-    ctx.notes.append(
-        "What the row of PHP hides: it takes one read for one request, whatever was sent, so a "
-        "request in two pieces is answered twice and two in one piece once; it has no deadlines "
-        "and no limits; its clients are blocking, so one that does not read its answers stops "
-        "all others")
     if row.get("blackbox_checks"):
         told += (f"It passes {row['blackbox_passed']} of {row['blackbox_checks']} checks of the "
                  f"stages' black-box suite, and refuses {row['blackbox_refused']} of "
@@ -185,12 +189,13 @@ def php_told(ctx: Context, rows: list[Row]) -> str:
     return told
 
 
-def keep_alive(ctx: Context) -> Findings:
-    ctx.need("wrk", "wrk")
+# ---- keep-alive ----------------------------------------------------------------------------
+
+def keep_alive_prediction(ctx: Context) -> Prediction:
     clients = ctx.p["main_clients"]
     floor_us, parse_us = sum(ctx.parts_us()["floor"]), parsing_us(ctx)
     ratio = 1 + parse_us / floor_us
-    prediction: Prediction = {
+    return {
         "text": (f"On one cpu the floor spends {floor_us:.2f} µs a request, and nearly all of it "
                  f"is the kernel's TCP. Batches of {PARTS_DEPTH}, which share the system calls, "
                  f"show what stage 4 adds by parsing: {parse_us:.2f} µs. So it costs 1 + "
@@ -201,24 +206,54 @@ def keep_alive(ctx: Context) -> Findings:
         "value": {"floor_cpu_us_per_request": floor_us, "stage4_ratio_to_floor": ratio,
                   "max_req_per_s": 1e6 / floor_us, "stage1_served_clients": 1,
                   "stage2_served_clients": prefork_workers(ctx)}}
+
+
+def served_rows(ctx: Context, rows: list[Row]) -> list[Row]:
+    """Of the stages that are told apart by whom they serve."""
+    found = [at_main(ctx, rows, key) for key in ("stage1", "stage2", "stage3-select", "stage4")]
+    return [row for row in found if row]
+
+
+def keep_alive_checks(ctx: Context, rows: list[Row], value: Row) -> list[Check]:
+    wanted = {"stage1": value["stage1_served_clients"], "stage2": value["stage2_served_clients"]}
+    return ratio_checks(ctx, rows, value["stage4_ratio_to_floor"], RATIO_ROOM) + [
+        checks.exactly(f"{row['label']}, served clients", row["served_clients"],
+                       wanted.get(row["candidate"], ctx.p["main_clients"]))
+        for row in served_rows(ctx, rows)]
+
+
+def keep_alive_told(ctx: Context, rows: list[Row], found: list[Check]) -> str:
+    served = ", ".join(f"{row['label']} {row['served_clients']}"
+                       for row in served_rows(ctx, rows))
+    return (f"{cost_told(ctx, rows, 'stage4')}Of {ctx.p['main_clients']} clients were served: "
+            f"{served}. {php_told(ctx, rows)}{checks.sentence(found)}{bound_text(ctx, rows)}")
+
+
+def keep_alive(ctx: Context) -> Findings:
+    ctx.need("wrk", "wrk")
+    prediction = keep_alive_prediction(ctx)
     rows = sweep(ctx, more=ctx.php())
     add_blackbox(ctx, rows)
-    served = [row for row in (at_main(ctx, rows, key) for key in
-                              ("stage1", "stage2", "stage3-select", "stage4")) if row]
-    found = ratio_checks(ctx, rows, ratio, RATIO_ROOM) + [
-        checks.exactly(f"{row['label']}, served clients", row["served_clients"],
-                       {"stage1": 1, "stage2": prefork_workers(ctx)}.get(row["candidate"],
-                                                                         clients))
-        for row in served]
-    told = ", ".join(f"{row['label']} {row['served_clients']}" for row in served)
+    note_php(ctx, rows)
+    found = keep_alive_checks(ctx, rows, prediction["value"])
     return checks.findings(
-        found,
-        prediction=prediction,
-        rows=rows,
-        finding=f"{cost_told(ctx, rows, 'stage4')}Of {clients} clients were served: "
-                f"{told}. {php_told(ctx, rows)}{checks.sentence(found)}"
-                f"{bound_text(ctx, rows)}",
+        found, prediction=prediction, rows=rows, finding=keep_alive_told(ctx, rows, found),
         figure=figure([row for row in rows if row["candidate"] != "php"]))
+
+
+# ---- short ---------------------------------------------------------------------------------
+
+def short_prediction(floor_us: float, parse_us: float) -> Prediction:
+    ratio = 1 + parse_us / floor_us
+    return {
+        "text": ("The handshake and the closing are the kernel's and dwarf the request: the "
+                 f"floor spends {floor_us:.2f} µs, parsing adds the {parse_us:.2f} µs that stage "
+                 f"4 pays above the floor on open connections, {floor_us + parse_us:.2f} µs in "
+                 f"all, {ratio:.2f} × the floor. Nobody holds a connection any more: "
+                 "stage 1 serves all clients in turn."),
+        "value": {"floor_cpu_us_per_request": floor_us,
+                  "stage4_cpu_us_per_request": floor_us + parse_us,
+                  "stage4_ratio_to_floor": ratio}}
 
 
 def short(ctx: Context) -> Findings:
@@ -228,34 +263,24 @@ def short(ctx: Context) -> Findings:
     with ctx.server(candidates.floor(ctx.build, close=True)) as server:
         floor_us = ctx.load(server, ctx.p["main_clients"], look=False,
                             close=True)["cpu_us_per_request"]
-    ratio = 1 + parse_us / floor_us
-    prediction: Prediction = {
-        "text": ("The handshake and the closing are the kernel's and dwarf the request: the "
-                 f"floor spends {floor_us:.2f} µs, parsing adds the {parse_us:.2f} µs that stage "
-                 f"4 pays above the floor on open connections, {floor_us + parse_us:.2f} µs in "
-                 f"all, {ratio:.2f} × the floor. Nobody holds a connection any more: "
-                 "stage 1 serves all clients in turn."),
-        "value": {"floor_cpu_us_per_request": floor_us,
-                  "stage4_cpu_us_per_request": floor_us + parse_us,
-                  "stage4_ratio_to_floor": ratio}}
+    prediction = short_prediction(floor_us, parse_us)
     rows = sweep(ctx, close=True)
-    found = ratio_checks(ctx, rows, ratio, SHORT_RATIO_ROOM)
+    found = ratio_checks(ctx, rows, prediction["value"]["stage4_ratio_to_floor"],
+                         SHORT_RATIO_ROOM)
     return checks.findings(
-        found,
-        prediction=prediction,
-        rows=rows,
+        found, prediction=prediction, rows=rows, figure=figure(rows),
         finding=(f"{cost_told(ctx, rows, 'stage4')}{cost_told(ctx, rows, 'stage1')}"
-                 f"{checks.sentence(found)}{bound_text(ctx, rows)}"),
-        figure=figure(rows))
+                 f"{checks.sentence(found)}{bound_text(ctx, rows)}"))
 
 
-def pipelined(ctx: Context) -> Findings:
-    ctx.need("wrk", "wrk")
-    shared_us, own_us = ctx.parts_us()["stage4"]
-    floor_shared_us, floor_own_us = ctx.parts_us()["floor"]
+# ---- pipelined -----------------------------------------------------------------------------
+
+def pipelined_prediction(stage4: tuple[float, float], floor: tuple[float, float]) -> Prediction:
+    """From what Context.parts_us() says of the two."""
+    (shared_us, own_us), (floor_shared_us, floor_own_us) = stage4, floor
     predicted_us = shared_us / DEPTH + own_us
     ratio = predicted_us / (floor_shared_us / DEPTH + floor_own_us)
-    prediction: Prediction = {
+    return {
         "text": (f"{DEPTH} requests share their system calls; parsing is not shared. One by one "
                  f"and in batches of {PARTS_DEPTH} stage 4 shows {shared_us:.2f} µs that are "
                  f"shared and {own_us:.2f} µs that are not, so {DEPTH} at a time cost "
@@ -264,18 +289,25 @@ def pipelined(ctx: Context) -> Findings:
                  f"{floor_own_us:.2f} µs."),
         "value": {"depth": DEPTH, "stage4_cpu_us_per_request": predicted_us,
                   "stage4_ratio_to_floor": ratio}}
+
+
+def pipelined_checks(ctx: Context, rows: list[Row], value: Row) -> list[Check]:
+    found = ratio_checks(ctx, rows, value["stage4_ratio_to_floor"], SHORT_RATIO_ROOM)
+    row = at_main(ctx, rows, "stage4")
+    if row:
+        found.append(checks.within("4 epoll, µs a request", row["cpu_us_per_request"],
+                                   value["stage4_cpu_us_per_request"], 0.15))
+    return found
+
+
+def pipelined(ctx: Context) -> Findings:
+    ctx.need("wrk", "wrk")
+    prediction = pipelined_prediction(ctx.parts_us()["stage4"], ctx.parts_us()["floor"])
     rows = sweep(ctx, depth=DEPTH)
     for row in rows:
         row["p50_us"] = row["p99_us"] = None  # wrk takes one time a batch, and miscounts them
-    row = at_main(ctx, rows, "stage4")
-    found = ratio_checks(ctx, rows, ratio, SHORT_RATIO_ROOM)
-    if row:
-        found.append(checks.within("4 epoll, µs a request", row["cpu_us_per_request"],
-                                   predicted_us, 0.15))
+    found = pipelined_checks(ctx, rows, prediction["value"])
     return checks.findings(
-        found,
-        prediction=prediction,
-        rows=rows,
+        found, prediction=prediction, rows=rows, figure=figure(rows),
         finding=f"{cost_told(ctx, rows, 'stage4')}{checks.sentence(found)}"
-                f"{bound_text(ctx, rows)}",
-        figure=figure(rows))
+                f"{bound_text(ctx, rows)}")

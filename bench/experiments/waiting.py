@@ -548,35 +548,9 @@ def readers_checks(row: Row) -> list[Check]:
     return found
 
 
-def readers_result(ctx: Context, rows: list[Row]) -> Findings:
-    readers = rows[0]["readers"]
+def readers_prediction(readers: int) -> Prediction:
     seconds = REPLY_BYTES / READ_BYTES_PER_S
-    found = [check for row in rows for check in readers_checks(row)]
-    stopped = [row["label"] for row in rows if row["stopped"]]
-    going = [row for row in rows if not row["stopped"]]
-    told = "; ".join(f"{row['label']} {row['wait_us'] / 1000:.2f} ms (alone "
-                     f"{row['wait_alone_us'] / 1000:.2f})" for row in going)
-    held = "; ".join(f"{row['label']} {row['process_bytes_per_reader'] / 1024:.1f} KiB"
-                     for row in going)
-    finding = ((f"Nobody else was served by {', '.join(stopped)}. " if stopped else "")
-               + (f"A fresh client waits: {told}. " if told else "")
-               + (f"Held in the process for a reader: {held}. " if held else "")
-               + checks.sentence(found))
-    bars = [{"key": row["candidate"], "label": row["label"],
-             "value": None if row["stopped"] else row["wait_us"] / 1000,
-             "endless": row["stopped"],
-             "text": f"stopped: no answer in {ctx.p['deadline_seconds']:g} s" if row["stopped"]
-                     else f"{row['wait_us'] / 1000:.2f} ms"}
-            for row in rows]
-    memory = [{"label": row["label"],
-               "values": [max(0, row["process_bytes_per_reader"]) / 1024,
-                          row["kernel_bytes_per_reader"] / 1024],
-               "text": f"{row['process_bytes_per_reader'] / 1024:.1f} + "
-                       f"{row['kernel_bytes_per_reader'] / 1024:.0f} KiB"} for row in rows]
-    return checks.findings(
-        found,
-        prediction={
-            "text": (f"A reply of {REPLY_BYTES >> 20} MiB read at {READ_BYTES_PER_S >> 10} "
+    return {"text": (f"A reply of {REPLY_BYTES >> 20} MiB read at {READ_BYTES_PER_S >> 10} "
                      f"KiB/s takes up to {REPLY_BYTES} / {READ_BYTES_PER_S} = {seconds:.0f} "
                      f"s. Who blocks sleeps in send(2) so long, and {readers} readers hold "
                      f"all of at most {BLOCKING_WORKERS} workers: nobody else is served. A "
@@ -584,12 +558,43 @@ def readers_result(ctx: Context, rows: list[Row]) -> Findings:
                      "costs it its struct, some 200 bytes; the rest is the socket's own, in "
                      "the kernel."),
             "value": {"blocked_seconds": seconds, "stopped": ["stage1", "stage2"],
-                      "process_bytes_per_reader": READER_BYTES}},
-        rows=rows,
-        finding=finding,
-        figure={"panels": [
-            {"kind": "bars", "x_label": "wait of a fresh client, ms", "x_log": 10,
-             "bars": bars},
-            {"kind": "stack", "x_label": "memory per slow reader, KiB",
-             "segments": ["in the process", "in the kernel's sockets (both ends)"],
-             "bars": memory}]})
+                      "process_bytes_per_reader": READER_BYTES}}
+
+
+def readers_told(rows: list[Row]) -> str:
+    stopped = [row["label"] for row in rows if row["stopped"]]
+    going = [row for row in rows if not row["stopped"]]
+    told = "; ".join(f"{row['label']} {row['wait_us'] / 1000:.2f} ms (alone "
+                     f"{row['wait_alone_us'] / 1000:.2f})" for row in going)
+    held = "; ".join(f"{row['label']} {row['process_bytes_per_reader'] / 1024:.1f} KiB"
+                     for row in going)
+    return ((f"Nobody else was served by {', '.join(stopped)}. " if stopped else "")
+            + (f"A fresh client waits: {told}. " if told else "")
+            + (f"Held in the process for a reader: {held}. " if held else ""))
+
+
+def readers_figure(rows: list[Row], deadline_seconds: float) -> Figure:
+    bars = [{"key": row["candidate"], "label": row["label"],
+             "value": None if row["stopped"] else row["wait_us"] / 1000,
+             "endless": row["stopped"],
+             "text": f"stopped: no answer in {deadline_seconds:g} s" if row["stopped"]
+                     else f"{row['wait_us'] / 1000:.2f} ms"}
+            for row in rows]
+    memory = [{"label": row["label"],
+               "values": [max(0, row["process_bytes_per_reader"]) / 1024,
+                          row["kernel_bytes_per_reader"] / 1024],
+               "text": f"{row['process_bytes_per_reader'] / 1024:.1f} + "
+                       f"{row['kernel_bytes_per_reader'] / 1024:.0f} KiB"} for row in rows]
+    return {"panels": [
+        {"kind": "bars", "x_label": "wait of a fresh client, ms", "x_log": 10, "bars": bars},
+        {"kind": "stack", "x_label": "memory per slow reader, KiB",
+         "segments": ["in the process", "in the kernel's sockets (both ends)"],
+         "bars": memory}]}
+
+
+def readers_result(ctx: Context, rows: list[Row]) -> Findings:
+    found = [check for row in rows for check in readers_checks(row)]
+    return checks.findings(
+        found, prediction=readers_prediction(rows[0]["readers"]), rows=rows,
+        finding=readers_told(rows) + checks.sentence(found),
+        figure=readers_figure(rows, ctx.p["deadline_seconds"]))
