@@ -7,7 +7,7 @@ Prints tables, and writes index.html, a picture for each experiment, results.jso
 environment.json. Ends with 0 if all went well, 1 if a server died, hung, or answered wrongly
 (the page says which), 2 for a wrong command line. Does not: talk to anything but loopback.
 
-results.json, format 1 (what is there stays; more may be added):
+results.json, format 1 (what is there stays; more may be added; results.py has the types):
   format, form ("short", "full", "smoke"), ok, seconds, main_clients, depth, deadline_seconds
   headline     [{candidate, label, keep_alive_us, keep_alive_ratio, keep_alive_ratio_min,
                keep_alive_ratio_max, the same for pipelined_ and short_, req_per_s, p50_us,
