@@ -203,6 +203,11 @@ class Reload(unittest.TestCase):
         self.assertEqual([(round(x, 3), n) for x, _, n in line["failed"]], [(0.15, 2)])
         self.assertAlmostEqual(line["reloads"][0], 0.12)
 
+    def test_curve_of_two_samples_in_one_millisecond(self) -> None:
+        twice = samples((0, 0), (10, 0))
+        twice.append({**twice[-1], "served": 12})
+        self.assertEqual([round(y) for _, y in reload.curve(twice, [])["points"]], [120])
+
     def test_rate_while_reloading(self) -> None:
         accounts = [(0, 0), (10, 0), (20, 0), (25, 0), (35, 0), (45, 0)]
         line = reload.curve(samples(*accounts), [{"told": 5.22, "replaced": 5.28}])

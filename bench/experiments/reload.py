@@ -61,6 +61,8 @@ def curve(samples: list[Row], reloads: list[Row]) -> Row:
     """Answers per second over time, seconds from the first sample; at each reload a mark, and
     where requests failed a cross with their number."""
     began = samples[0]["monotonic_ms"] / 1000
+    # Of two in one millisecond, a regular one and that of the end, the later says more.
+    samples = list({one["monotonic_ms"]: one for one in samples}.values())
     points, failed = [], []
     for one, next_ in zip(samples, samples[1:]):
         seconds = (next_["monotonic_ms"] - one["monotonic_ms"]) / 1000
