@@ -8,8 +8,8 @@
 
 #include "conn/http1.h"
 
-/* Answer req with what the upstream answers; with 502 if that is none, 503 if it cannot be
- * asked, 504 if nothing comes in time (--reply-timeout).
+/* Answer req with what the upstream answers; with 502 if that is none, 503 if it cannot
+ * be asked, 504 if nothing comes in time (--reply-timeout).
  *
  * A request that comes back to this server is not told from others: each round adds a
  * Via, and HTTP_MAX_FIELDS ends it. RFC 9110 section 7.6. */

@@ -62,8 +62,8 @@ struct client {
 
 /* Ask. cl: anything before. head, body: borrowed until client_end(), or, the body, until
  * client_keep_body(). timeout_ms: without progress in sending, then for the answer's
- * head, then without progress in its body; for connecting, if less than CLIENT_CONNECT_MS.
- */
+ * head, then without progress in its body; for connecting, too, if that is less than
+ * CLIENT_CONNECT_MS. */
 void client_begin(struct client *cl, struct client_pool *pool, enum http_method method,
                   struct slice head, struct slice body, int timeout_ms);
 
@@ -74,20 +74,20 @@ void client_step(struct client *cl);
 short client_events(const struct client *cl);
 int client_timeout_ms(const struct client *cl);
 
-/* Take up to `size` bytes of the body, chunked coding removed. Returns how many; 0: it has
- * ended; or one of these. Meaningful once answered. */
+/* Take up to `size` bytes of the body, chunked coding removed. Returns how many; 0: it
+ * has ended; or one of these. Meaningful once answered. */
 enum { CLIENT_BROKEN = -1, CLIENT_NOTHING = -2 }; /* it broke off; wait */
 ssize_t client_pull(struct client *cl, char *room, size_t size);
 
 /* Will client_pull() return something else than CLIENT_NOTHING? */
 bool client_ready(struct client *cl);
 
-/* The request's body will not stay where it is: copy what is not sent of it yet. False: no
- * memory, and nothing changed. */
+/* The request's body will not stay where it is: copy it, unless it was sent. False:
+ * no memory, and nothing changed. */
 bool client_keep_body(struct client *cl);
 
-/* At any time: free what it owns. The connection goes back to the pool if the answer ended
- * where it should, and else is closed. */
+/* At any time: free what it owns. The connection goes back to the pool if the answer
+ * ended where it should, and else is closed. */
 void client_end(struct client *cl);
 
 #endif

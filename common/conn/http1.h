@@ -21,9 +21,9 @@ void http_reply(struct conn *c, const struct request *req, int status, struct sl
 void http_reply_produced(struct conn *c, const struct request *req, struct slice type,
                          uint64_t length, out_produce *produce);
 
-/* The answer of another server, as a gateway hands it on (http_relay.h). body: taken over;
- * without the framing it came in, in which it goes on depends on the client. A body that
- * breaks off does not look whole to the client. NULL: there is none. */
+/* The answer of another server, as a gateway hands it on (http_relay.h). body: taken
+ * over; without the framing it came in: in which it goes on depends on the client. One
+ * that breaks off does not look whole to the client. NULL: there is none. */
 void http_reply_relayed(struct conn *c, const struct request *req,
                         const struct http_response *res, struct out_source *body);
 

@@ -63,9 +63,9 @@ bool http_response_closed(struct http_parser *p);
 bool http_next_field(struct slice fields, size_t *at, struct slice *name,
                      struct slice *value);
 
-/* The same with those that a gateway hands on, which are all but those that concern this one
- * connection (RFC 9110 section 7.6.1), what is between a client and its own proxy (sections
- * 11.7.1 and 11.7.2), and Trailer, since trailers are dropped. */
+/* The same with those that a gateway hands on, which are all but: those that concern this
+ * one connection (RFC 9110 section 7.6.1); what is between a client and its own proxy
+ * (sections 11.7.1 and 11.7.2); and Trailer, since trailers are dropped. */
 bool http_next_end_to_end(struct slice fields, size_t *at, struct slice *name,
                           struct slice *value);
 
