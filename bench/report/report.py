@@ -41,6 +41,7 @@ tr:last-child td { border-bottom: 0; }
 thead th { background: var(--panel); font-weight: 600; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
   background: var(--bg); } thead th:first-child { background: var(--panel); }
+.cases td:nth-child(-n+4), .cases th:nth-child(-n+4) { text-align: left; }
 .pairs td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 .pairs td:first-child { overflow-wrap: normal; min-width: 7rem; }
 tr.ours td:first-child { font-weight: 600; }
@@ -229,6 +230,16 @@ def matrix_part(result, results):
             f'</summary><ul class="plain small">{legend}</ul></details>')
 
 
+def cases_part(result):
+    """The failure matrix of the gateway: one line a case, the servers side by side."""
+    heads, cells = tables.grid(tables.case_columns(result["rows"]), result["cases"], page=True)
+    return (table(result["title"], heads, cells, "cases")
+            + '<p class="small soft">Under a server\'s name: what its client saw, status and '
+            "bytes of the body, or after how many of them it breaks off. asked: how often the "
+            "upstream was. again: whether the client's connection then served another request."
+            "</p>")
+
+
 def badge(result):
     if result["skipped"]:
         return '<span class="badge mid">skipped</span>'
@@ -284,6 +295,8 @@ def numbers(result, results):
     name, parts = result["name"], []
     if result.get("faults") and result["rows"]:
         parts.append(matrix_part(result, results))
+    elif result.get("cases") and result["rows"]:
+        parts.append(cases_part(result))
     elif result["rows"]:
         heads, cells = tables.grid(tables.COLUMNS[name], result["rows"], page=True)
         open_ = " open" if len(cells) <= 10 else ""

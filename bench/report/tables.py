@@ -45,6 +45,10 @@ def yes(value):
     return "yes" if value else ""
 
 
+def yes_no(value):
+    return "yes" if value else "no"
+
+
 def word(value):
     return str(value)
 
@@ -278,3 +282,26 @@ def matrix_lines(result):
             line += text.rjust(7)
         lines.append(line)
     return "\n".join(lines)
+
+
+# ---- The failure matrix of the gateway -----------------------------------------------------
+
+def case_columns(servers):
+    """For each of the servers: what its client saw, how often the upstream was asked, and
+    whether the client's connection served another request."""
+    columns = [("case", "key", word), ("request", "method", word, PAGE_ONLY),
+               ("the upstream", "what", word, PAGE_ONLY),
+               ("predicted", "predicted", word, PAGE_ONLY)]
+    for row in servers:
+        def of(name, cells=row["cells"]):
+            return lambda case: cells[case["key"]][name]
+        columns += [(row["label"], of("saw"), word), ("asked", of("asked"), whole),
+                    ("again", of("again"), yes_no)]
+    return columns
+
+
+def case_lines(result):
+    """For a terminal: a line a case, two servers side by side."""
+    rows = result["rows"]
+    return "\n\n".join(text_table(case_columns(rows[i:i + 2]), result["cases"])
+                       for i in range(0, len(rows), 2))
