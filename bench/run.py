@@ -100,6 +100,8 @@ EXPERIMENTS = [
     ("proxy-matrix", "The failure matrix of the gateway",
      "An upstream misbehaves: what does the client see, and how often was the upstream asked?",
      proxy.proxy_matrix),
+    ("proxy-cost", "A request that is handed on",
+     "What does it cost to ask another server instead of answering?", proxy.proxy_cost),
 ]
 # Short connections leave thousands of sockets in TIME_WAIT, which make a look into the kernel's
 # table of sockets slow: they come after those who look.

@@ -1,7 +1,7 @@
 """answers.py - what a client sees: one answer, read to its end, whole or not.
 
-Does not: believe that an answer ends well, or know who gives it. It is for gateways, whose answers
-break off because those of others did.
+Does not: believe that an answer ends well, or know who gives it. It is for gateways, whose
+answers break off because those of others did.
 """
 import re
 import socket
@@ -125,6 +125,7 @@ class Client:
             except socket.timeout:
                 return parsed.answer._replace(end=TIME_OUT)
             if not piece:
+                self.text = b""
                 whole = piece == b"" and parsed.until_close
                 return parsed.answer._replace(end=WHOLE if whole else BREAKS_OFF)
             self.text += piece

@@ -7,13 +7,14 @@ import os
 import shutil
 import sys
 import time
+from typing import Any, Dict
 
 from lib import candidates, measure, processes
 
 # The three forms of a run. seconds: of one measured load; rounds: how often candidates take
 # turns at `main_clients`; other_rounds: at the other numbers of clients; contestants, cost and
-# matrix_rows: the stages that take part (None: all); proxy_cases: of proxy-matrix (None: all). reload_seconds: between two reloads.
-FORMS = {
+# matrix_rows: the stages that take part (None: all); proxy_cases: of proxy-matrix, likewise. reload_seconds: between two reloads.
+FORMS: Dict[str, Dict[str, Any]] = {
     "smoke": {
         "seconds": 0.1, "rounds": 1, "other_rounds": 1, "clients": [16], "main_clients": 16,
         "contestants": ["stage1", "stage4"],

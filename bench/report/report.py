@@ -113,6 +113,10 @@ METHOD = [
     "under one heading, and what it has counted is read off many times a second. raced: a "
     "request was written to an open connection, which ended without a byte of an answer; cut "
     "off: it stood behind an answer that said Connection: close.",
+    "What the client of a gateway sees is read by a parser of ours that takes nothing for whole "
+    "whose end did not come, and how often the upstream was asked is the upstream's own count "
+    "(bench/servers/slow_upstream.c). nginx is a gateway with keepalive, proxy_http_version 1.1, "
+    "time-outs of 1 s, and its own defaults for all else; it is shown, and not judged.",
     "System calls are counted by strace, in two runs of different length whose difference is "
     "taken, and never timed. Memory of idle connections is the private memory of the server with "
     "all of a herd less that with a tenth of it.",

@@ -189,6 +189,17 @@ COLUMNS = {
              ("idle clients", "idle_clients", whole, PAGE_ONLY),
              ("processes", "processes", whole, PAGE_ONLY),
              ("threads", "threads", whole, PAGE_ONLY)],
+    "proxy-cost": [("server", "label", word), ("clients", "clients", whole),
+                   ("requests", "requests", whole), ("failed", "failed", whole),
+                   ("req/s", "req_per_s", whole), ("own us", "own_us", two),
+                   ("min", "own_us_min", two, PAGE_ONLY),
+                   ("max", "own_us_max", two, PAGE_ONLY),
+                   ("relayed us", "relayed_us", two),
+                   ("min", "relayed_us_min", two), ("max", "relayed_us_max", two),
+                   ("x own", ratio_of("ratio"), word),
+                   ("switches", "voluntary_switches_per_request", two, PAGE_ONLY),
+                   ("p50 ms", "p50_us", milliseconds, PAGE_ONLY),
+                   ("rounds", "rounds", whole, PAGE_ONLY)],
 }
 
 HEADLINE = [("server", "label", word), ("keep us", "keep_alive_us", two),
