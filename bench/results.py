@@ -14,9 +14,9 @@ class Check(TypedDict):
     """What was predicted against what was found; see report/checks.py."""
     what: str
     measured: float | None
-    predicted: float
-    low: float
-    high: float
+    predicted: float | None  # None, low and high too: from what was not measured either
+    low: float | None
+    high: float | None
     tolerance: str     # in words, "±20 %"
     state: str         # checks.HOLDS, checks.OFF, checks.NOT_MEASURED
     why: str | None    # it was not measured
@@ -55,11 +55,17 @@ class Matrix(Findings):
     faults: list[FaultHead]
 
 
-class Faults(TypedDict, total=False):
+class Gateway(Findings):
+    """What proxy-matrix gives. Its rows have cells: {case: Row}."""
+    cases: list[Row]
+
+
+class Heads(TypedDict, total=False):
     faults: list[FaultHead]  # of the failure matrix alone
+    cases: list[Row]         # of proxy-matrix alone
 
 
-class Result(Faults):
+class Result(Heads):
     """The same as an entry of results.json, whatever became of it."""
     name: str
     title: str

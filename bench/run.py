@@ -21,6 +21,8 @@ results.json, format 1 (what is there stays; more may be added; results.py has t
       rows         [{candidate, label, ...}]   units are in the names; null: not measured.
                    failure-matrix: {..., cells: {fault: {state, predicted, factor, wait_us,
                    base_us, answered, lost, lost_share}}}
+                   proxy-matrix: {..., cells: {case: {status, end, body_bytes, saw, asked, again,
+                   as_predicted}}}; null: a peer's, or nobody counts
       finding      one sentence, made from rows
       checks       [{what, predicted, measured, low, high, tolerance, state, why}]; checks.py
       tolerance    of all checks, in words
@@ -51,7 +53,7 @@ import traceback  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from typing import Any, NamedTuple, cast  # noqa: E402
 
-from experiments import costs, matrix, reload, throughput, waiting, workers  # noqa: E402
+from experiments import costs, matrix, proxy, reload, throughput, waiting, workers  # noqa: E402
 from lib import context, environment, measure, noise, processes  # noqa: E402
 from lib.context import Context  # noqa: E402
 from report import checks, pictures, report, tables  # noqa: E402
@@ -107,6 +109,11 @@ EXPERIMENTS = [
         costs.cost),
     Experiment("failure-matrix", "The failure matrix",
         "Which fault stops which model?", matrix.failure_matrix),
+    Experiment("proxy-matrix", "The failure matrix of the gateway",
+        "An upstream misbehaves: what does the client see, and how often was the upstream asked?",
+        proxy.proxy_matrix),
+    Experiment("proxy-cost", "A request that is handed on",
+        "What does it cost to ask another server instead of answering?", proxy.proxy_cost),
 ]
 # Short connections leave thousands of sockets in TIME_WAIT, which make a look into the kernel's
 # table of sockets slow: they come after those who look.
@@ -215,6 +222,8 @@ def print_result(ctx: Context, result: Result) -> None:
         print(f"  SKIPPED: {result['skipped']}")
     elif result.get("faults") and result["rows"]:
         print(tables.matrix_lines(result))
+    elif result.get("cases"):
+        print(tables.case_lines(result))
     elif result["rows"]:
         print(tables.text_table(tables.COLUMNS[result["name"]],
                                 tables.terminal_rows(result, ctx.p["main_clients"])))

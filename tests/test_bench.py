@@ -20,9 +20,11 @@ import re  # noqa: E402
 import resource  # noqa: E402
 import shutil  # noqa: E402
 import socket  # noqa: E402
+import struct  # noqa: E402
 import subprocess  # noqa: E402
 import tempfile  # noqa: E402
 import types  # noqa: E402
+import typing  # noqa: E402
 import unittest  # noqa: E402
 import xml.etree.ElementTree  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
@@ -34,8 +36,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(HERE), "bench"))
 
 import results  # noqa: E402
 import run  # noqa: E402
-from experiments import costs, matrix, reload, throughput, waiting, workers  # noqa: E402
-from lib import blackbox, context, environment, measure, noise, processes  # noqa: E402
+from experiments import costs, matrix, proxy, reload  # noqa: E402
+from experiments import throughput, waiting, workers  # noqa: E402
+from lib import answers, blackbox, context, environment, measure, noise, processes  # noqa: E402
 from report import axes, checks, pictures, report, tables  # noqa: E402
 
 WRK = """Running 10m test @ http://127.0.0.1:1/
@@ -346,6 +349,19 @@ class Models(unittest.TestCase):
         self.sides(lambda ns: agrees(ns, 0.1), 130, 270, 210)
         self.sides(lambda ns: agrees(200, ns), -1.5, 1.5, 0.1)
 
+    def test_idle_herd_that_is_not_served(self) -> None:
+        one = {"requests": 0, "failed": 0, "req_per_s": 0, "system_share": 0.5, "p50_us": 0}
+        for key in ("stage3-select", "stage4"):
+            for costs_us in ((None, 80, 150), (50, 110, None), (None, None, None)):
+                rows = waiting.merge_herd([
+                    {**one, "candidate": key, "label": key, "idle_clients": n,
+                     "cpu_us_per_request": cost} for n, cost in zip((0, 300, 1000), costs_us)])
+                result = waiting.herd_result(self.CTX, rows)
+                self.assertIs(result["agrees"], False, (key, costs_us))
+                self.assertIn(f"{key} not served", result["finding"])
+                self.assertIsNone(rows[2]["ns_per_idle_client"])
+                self.assertIn(" - ", tables.text_table(tables.COLUMNS["idle-herd"], rows))
+
     def test_silent_clients(self) -> None:
         def agrees(predicted: float) -> Callable[..., Any]:
             return lambda ms: self.verdict(waiting.silent_checks([
@@ -443,6 +459,172 @@ class Models(unittest.TestCase):
                            ("stage3-select", "degraded")):
             candidate = context.candidates.stage(key, "build", matrix.WORKERS)
             self.assertEqual(matrix.predicted_state(candidate, "busy-handler"), state, key)
+
+
+class Answers(unittest.TestCase):
+    """What a client sees, from the bytes that came."""
+    HEAD = b"HTTP/1.1 200 OK\r\n"
+    CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+
+    def seen(self, text: bytes, method: str = "GET") -> tuple:
+        return tuple(answers.parse(text, method).answer)
+
+    def test_whole(self) -> None:
+        for text, method, status, size in (
+                (self.HEAD + b"Content-Length: 3\r\n\r\nabc", "GET", 200, 3),
+                (self.HEAD + b"Content-Length: 3\r\n\r\n", "HEAD", 200, 0),
+                (self.CHUNKED + b"3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n", "GET", 200, 13),
+                (b"HTTP/1.1 204 x\r\n\r\n", "GET", 204, 0),
+                (b"HTTP/1.1 100 x\r\n\r\nHTTP/1.1 103 x\r\nA: b\r\n\r\n" + self.HEAD
+                 + b"Content-Length: 1\r\n\r\na", "POST", 200, 1),
+                (b"HTTP/1.1 101 x\r\n\r\n", "GET", 101, 0)):
+            self.assertEqual(self.seen(text, method), (status, answers.WHOLE, size), text)
+            self.assertEqual(answers.parse(text + b"next", method).used, len(text))
+
+    def test_what_is_missing_is_seen(self) -> None:
+        whole = self.CHUNKED + b"3\r\nabc\r\n0\r\n\r\n"
+        for n in range(len(whole)):
+            self.assertEqual(self.seen(whole[:n])[1], answers.BREAKS_OFF, whole[:n])
+        for text, size in ((self.CHUNKED + b"5\r\nab", 2), (self.CHUNKED + b"2\r\nab\r\n", 2),
+                           (self.HEAD + b"Content-Length: 9\r\n\r\nabc", 3)):
+            self.assertEqual(self.seen(text), (200, answers.BREAKS_OFF, size))
+
+    def test_nonsense(self) -> None:
+        for text in (b"\x16\x03\x01", b"<html>\r\n\r\n", self.CHUNKED + b"xyz\r\n",
+                     self.CHUNKED + b"2\r\nabc\r\n"):
+            self.assertEqual(self.seen(text)[1], answers.NONSENSE, text)
+
+    def after(self, text: bytes, reset: bool) -> list:
+        """Two answers of a server that sends this and leaves."""
+        with socket.create_server(("127.0.0.1", 0)) as server, \
+                answers.Client(server.getsockname()[1], 10) as client:
+            accepted = server.accept()[0]
+            with mock.patch.object(client, "receive", side_effect=self.leaving(
+                    accepted, client.receive, text, reset)):
+                return [tuple(client.ask("GET", "/")) for _ in range(2)]
+
+    @staticmethod
+    def leaving(accepted: socket.socket, receive: typing.Callable, text: bytes,
+                reset: bool) -> typing.Callable:
+        """A receive() before which the server has read the request, answered and left."""
+        def read(deadline: float) -> typing.Optional[bytes]:
+            if accepted.fileno() != -1:
+                accepted.recv(65536)
+                accepted.sendall(text)
+                linger = struct.pack("ii", int(reset), 0)
+                accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                accepted.close()
+            return receive(deadline)
+        return read
+
+    def test_ends(self) -> None:
+        gone = (0, answers.BREAKS_OFF, 0)
+        text = self.HEAD + b"\r\nabc"
+        self.assertEqual(self.after(text, False), [(200, answers.WHOLE, 3), gone])
+        self.assertEqual(self.after(text, True), [(200, answers.BREAKS_OFF, 3), gone])
+        text = self.HEAD + b"Content-Length: 9\r\n\r\nabc"
+        self.assertEqual(self.after(text, False), [(200, answers.BREAKS_OFF, 3), gone])
+
+    def test_silence(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server, \
+                answers.Client(server.getsockname()[1], 0.05) as client:
+            self.assertEqual(tuple(client.ask("GET", "/")), (0, answers.TIME_OUT, 0))
+
+
+class Gateway(unittest.TestCase):
+    """proxy-matrix and proxy-cost: what they make of what was measured."""
+    FIELDS = ("status", "end", "body_bytes", "again", "asked")
+
+    def cells(self) -> dict[str, dict[str, Any]]:
+        """As predicted."""
+        return {case.key: {name: getattr(case, name) for name in self.FIELDS}
+                for case in proxy.ALL_CASES}
+
+    def result(self, cells: dict[str, dict[str, Any]], key: str = "stage4") -> results.Gateway:
+        return proxy.matrix_result([proxy.row_of(key, key, cells)])
+
+    def test_as_predicted(self) -> None:
+        result = self.result(self.cells())
+        self.assertIs(result["agrees"], True)
+        self.assertEqual(checks.badge_words(result), "as predicted: exact")
+        self.assertIn("taken for whole, where that can be told: none", result["finding"])
+        self.assertIn("0 of them POST", result["finding"])
+
+    def test_every_wrong_value_loses_the_badge(self) -> None:
+        for case in proxy.ALL_CASES:
+            for name in self.FIELDS:
+                right = getattr(case, name)
+                if right is None:
+                    continue
+                wrong: list[Any]
+                if name == "end":
+                    wrong = [end for end in (answers.WHOLE, answers.BREAKS_OFF,
+                                             answers.TIME_OUT, answers.NONSENSE) if end != right]
+                else:
+                    wrong = [not right] if name == "again" else [right - 1, right + 1, None]
+                for value in wrong:
+                    cells = self.cells()
+                    cells[case.key][name] = value
+                    if value is None and name in ("status", "body_bytes"):
+                        continue  # an Answer always has them
+                    result = self.result(cells)
+                    self.assertIs(result["agrees"], False, (case.key, name, value))
+                    self.assertIn(f"Against the prediction: stage4, {case.key}: ",
+                                  result["finding"])
+
+    def test_broken_and_taken_for_whole_is_told(self) -> None:
+        cells = self.cells()
+        cells["chunk-last"].update(end=answers.WHOLE)
+        self.assertIn("where that can be told: chunk-last;", self.result(cells)["finding"])
+
+    def test_nginx_is_not_judged(self) -> None:
+        wrong = self.cells()
+        for cell in wrong.values():
+            cell.update(status=599, again=None, asked=7)
+        rows = [proxy.row_of("stage4", "4 epoll", self.cells()),
+                proxy.row_of("nginx", "nginx", wrong)]
+        self.assertIs(proxy.matrix_result(rows)["agrees"], True)
+        alone = proxy.matrix_result(rows[1:])
+        self.assertEqual((alone["agrees"], checks.badge_words(alone)), (None, ""))
+
+    def test_cases(self) -> None:
+        keys = [case.key for case in proxy.ALL_CASES]
+        self.assertEqual(len(keys), len(set(keys)))
+        for form in context.FORMS.values():
+            self.assertLessEqual(set(form["proxy_cases"] or []), set(keys))
+        for case in proxy.ALL_CASES:
+            self.assertFalse(case.method == "POST" and (case.asked or 0) > 1, case.key)
+            self.assertFalse(case.end == answers.BREAKS_OFF and case.again, case.key)
+
+    def test_spoilt_idle_connection(self) -> None:
+        line = "  1: 0100007F:1234 0100007F:{:04X} {} 00000000:{:08X} 00:0 0 0 0 7 1 0\n"
+
+        def fresh(*sockets: tuple) -> bool:
+            return proxy.fresh_idle("head\n" + "".join(line.format(*one) for one in sockets),
+                                    8080)
+        self.assertTrue(fresh((8080, "01", 0)))
+        self.assertTrue(fresh((8080, "08", 1), (8080, "01", 0)))
+        self.assertFalse(fresh((8080, "08", 1)))   # CLOSE_WAIT
+        self.assertFalse(fresh((8080, "01", 45)))  # spoken on
+        self.assertFalse(fresh((8081, "01", 0)))
+
+    def test_cost(self) -> None:
+        rounds = [{"candidate": "stage4", "label": "4 epoll", "load": load, "offered_clients": 64,
+                   "requests": 10, "failed": 0, "req_per_s": 5, "p50_us": 7,
+                   "voluntary_switches_per_request": 1, "cpu_us_per_request": cost}
+                  for own, relayed in ((4, 36), (5, 50), (4, 44))
+                  for load, cost in (("own", own), ("relayed", relayed))]
+        row = proxy.merged(rounds, "stage4")
+        self.assertEqual((row["ratio_min"], row["ratio"], row["ratio_max"]), (9, 10, 11))
+        self.assertEqual((row["own_us"], row["relayed_us"], row["requests"]), (4, 44, 30))
+        result = proxy.cost_result([row])
+        self.assertIn("44.0 µs of cpu, 10.00 × an answer of its own (9.00 to 11.00)",
+                      result["finding"])
+        self.assertIs(result["agrees"], None)
+        for one in rounds:
+            one["cpu_us_per_request"] = None
+        unserved = proxy.cost_result([proxy.merged(rounds, "stage4")])
+        self.assertIn("4 epoll: nobody was served", unserved["finding"])
 
 
 class Clock:
@@ -643,6 +825,8 @@ class Tables(unittest.TestCase):
         for result in results["experiments"].values():
             if result.get("faults"):
                 text = tables.matrix_lines(result)
+            elif result.get("cases"):
+                text = tables.case_lines(result)
             else:
                 text = tables.text_table(tables.COLUMNS[result["name"]], result["rows"])
             for line in text.splitlines():
@@ -651,7 +835,7 @@ class Tables(unittest.TestCase):
         self.assertLessEqual(max(len(line) for line in text.splitlines()), 80)
 
     def test_every_experiment_has_columns(self) -> None:
-        names = {name for name, *_ in run.EXPERIMENTS} - {"failure-matrix"}
+        names = {name for name, *_ in run.EXPERIMENTS} - {"failure-matrix", "proxy-matrix"}
         self.assertEqual(names, set(tables.COLUMNS))
 
     def test_ratio_that_is_not_measured_stands_in_brackets(self) -> None:

@@ -321,7 +321,8 @@ def merge_herd(rows: list[Row]) -> list[Row]:
     for row in rows:
         groups.setdefault((row["candidate"], row["idle_clients"]), []).append(row)
     for (key, n), group in groups.items():
-        costs = [row["cpu_us_per_request"] for row in group]
+        costs = [row["cpu_us_per_request"] for row in group
+                 if row["cpu_us_per_request"] is not None]
         shares = [row["system_share"] for row in group if row["system_share"] is not None]
         cost, share = statistics.median(costs), measure.median(shares)
         merged.append({
@@ -330,9 +331,10 @@ def merge_herd(rows: list[Row]) -> list[Row]:
             "requests": sum(row["requests"] for row in group),
             "failed": sum(row["failed"] for row in group),
             "req_per_s": measure.median([row["req_per_s"] for row in group]),
-            "cpu_us_per_request": cost, "cpu_us_per_request_min": min(costs),
-            "cpu_us_per_request_max": max(costs), "system_share": share,
-            "system_us_per_request": None if share is None else cost * share,
+            "cpu_us_per_request": cost,
+            "cpu_us_per_request_min": min(costs, default=None),
+            "cpu_us_per_request_max": max(costs, default=None), "system_share": share,
+            "system_us_per_request": None if None in (cost, share) else cost * share,
             "p50_us": measure.median([row["p50_us"] for row in group])})
     return merged
 
@@ -344,11 +346,18 @@ def cost_at(rows: list[Row], key: str, n: int) -> float | None:
 
 def add_slopes(rows: list[Row]) -> None:
     """What an idle client adds to a request of the busy one, in ns of cpu; null where there is
-    none."""
+    none, or where nobody was served."""
     for row in rows:
         n, alone = row["idle_clients"], cost_at(rows, row["candidate"], 0)
+        among = row["cpu_us_per_request"]
         row["ns_per_idle_client"] = \
-            None if not n else (row["cpu_us_per_request"] - alone) * 1000 / n
+            None if not n or None in (among, alone) else (among - alone) * 1000 / n
+
+
+def unserved_line(what: str, label: str, tolerance: str) -> tuple[Check, str, str]:
+    """herd_line() of who did not serve what the line is drawn through: its check is off."""
+    return (checks.between(what, None, None, None, None, tolerance),
+            f"{label}: no line, for a request was not served", f"{label} not served")
 
 
 def herd_line(rows: list[Row], key: str, few: int) -> tuple[Check, str, str]:
@@ -356,10 +365,12 @@ def herd_line(rows: list[Row], key: str, few: int) -> tuple[Check, str, str]:
     mine = [row for row in rows if row["candidate"] == key]
     label, last = mine[0]["label"], max(mine, key=lambda row: row["idle_clients"])
     many, base, found_ns = last["idle_clients"], cost_at(rows, key, 0), last["ns_per_idle_client"]
-    what = f"{label}, ns per idle client"
+    near_ns = next((row["ns_per_idle_client"] for row in mine if row["idle_clients"] == few), None)
+    what, climbs = f"{label}, ns per idle client", key.startswith("stage3")
+    if found_ns is None or (climbs and near_ns is None):
+        return unserved_line(what, label, "served at all")
     told = f"{label} {found_ns:.2g} ns" if abs(found_ns) < 10 else f"{label} {found_ns:.0f} ns"
-    if key.startswith("stage3"):
-        near_ns = next(row["ns_per_idle_client"] for row in mine if row["idle_clients"] == few)
+    if climbs and near_ns is not None:
         return (checks.within(what, found_ns, near_ns, SLOPE_TOLERANCE),
                 f"{label}: {near_ns:.0f} ns (measured from n = 0 to {few}), also up to n = "
                 f"{many:,}, where a request then costs {base:.1f} µs + {many:,} × {near_ns:.0f} "

@@ -106,12 +106,16 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def nginx_command(candidate: Candidate, folder: str) -> list[str]:
+NO_UPSTREAM = "127.0.0.1:1"  # nobody listens there, and nobody asks
+
+
+def nginx_command(candidate: Candidate, folder: str, upstream: str = NO_UPSTREAM) -> list[str]:
     """Fill in the template; nginx keeps all its files in `folder`."""
     port = free_port()
     with open(os.path.join(SERVERS, "nginx.conf.in"), encoding="utf-8") as file:
         text = file.read()
-    for name, value in (("PORT", port), ("DIR", folder), ("WORKERS", candidate.workers)):
+    for name, value in (("PORT", port), ("DIR", folder), ("WORKERS", candidate.workers),
+                        ("UPSTREAM", upstream)):
         text = text.replace(f"@{name}@", str(value))
     path = os.path.join(folder, "nginx.conf")
     with open(path, "w", encoding="utf-8") as file:
@@ -122,9 +126,12 @@ def nginx_command(candidate: Candidate, folder: str) -> list[str]:
             "-e", os.path.join(folder, "error.log"), "-c", path]
 
 
-def nginx(workers: int = 1) -> Candidate:
+def nginx(workers: int = 1, upstream: str = NO_UPSTREAM) -> Candidate:
+    """upstream: ADDRESS:PORT that /upstream asks."""
     return Candidate("nginx", f"nginx ({workers})" if workers > 1 else "nginx", "nginx",
-                     workers=workers, make_command=nginx_command, port=wait_for_port)
+                     workers=workers, port=wait_for_port,
+                     make_command=lambda candidate, folder: nginx_command(candidate, folder,
+                                                                          upstream))
 
 
 def reload_command(server: 'processes.Server') -> list[str]:

@@ -25,6 +25,7 @@ class Form(TypedDict):
     contestants: list[str] | None
     cost: list[str] | None
     matrix_rows: list[str] | None
+    proxy_cases: list[str] | None
     silent: list[int]
     herd: list[int]
     herd_loop: list[int]
@@ -48,7 +49,8 @@ class Form(TypedDict):
 
 # The three forms of a run. seconds: of one measured load; rounds: how often candidates take
 # turns at `main_clients`; other_rounds: at the other numbers of clients; contestants, cost and
-# matrix_rows: the stages that take part (None: all). reload_seconds: between two reloads.
+# matrix_rows: the stages that take part (None: all); proxy_cases: of proxy-matrix, likewise.
+# reload_seconds: between two reloads.
 FORMS: dict[str, Form] = {
     "smoke": {
         "seconds": 0.1, "rounds": 1, "other_rounds": 1, "clients": [16], "main_clients": 16,
@@ -59,6 +61,8 @@ FORMS: dict[str, Form] = {
         "kills": 2, "grown_up_seconds": 0, "idle": 300, "probe_seconds": 0.05,
         "deadline_seconds": 0.12, "matrix_rows": ["stage4"],
         "reloads": 1, "reload_seconds": 0.1, "reload_sample_ms": 20,
+        "proxy_cases": ["length", "close-idle", "close-idle-post", "short", "chunk-last",
+                        "chunk-cut-old", "never", "refused"],
     },
     "short": {
         "seconds": 0.5, "rounds": 3, "other_rounds": 1, "clients": [1, 8, 64, 512],
@@ -69,6 +73,7 @@ FORMS: dict[str, Form] = {
         "traced": (100, 400), "readers": 16, "kills": 8,
         "idle": 10000, "probe_seconds": 0.3, "deadline_seconds": 0.4, "matrix_rows": None,
         "reloads": 4, "reload_seconds": 0.8, "reload_sample_ms": 100,
+        "proxy_cases": None,
     },
     "full": {
         "seconds": 1.5, "rounds": 7, "other_rounds": 2,
@@ -80,6 +85,7 @@ FORMS: dict[str, Form] = {
         "traced": (200, 1200), "readers": 50, "kills": 40, "idle": 10000, "probe_seconds": 2.0,
         "deadline_seconds": 1.0, "matrix_rows": None,
         "reloads": 20, "reload_seconds": 3.0, "reload_sample_ms": 250,
+        "proxy_cases": None,
     },
 }
 

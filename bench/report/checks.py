@@ -7,6 +7,8 @@ Does not: measure. A check is a dictionary, as it stands in results.json:
   state       "holds", "off" or "not measured"
   why         null, or why it was not measured
 """
+from typing import cast
+
 from results import Check, Figure, Findings, Prediction, Result, Row, Verdict
 
 HOLDS, OFF, NOT_MEASURED = "holds", "off", "not measured"
@@ -21,10 +23,11 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def between(what: str, measured: float | None, predicted: float, low: float, high: float,
-            tolerance: str) -> Check:
+def between(what: str, measured: float | None, predicted: float | None, low: float | None,
+            high: float | None, tolerance: str) -> Check:
     """low <= measured <= high; what was not measured at all is off."""
-    holds = measured is not None and low <= measured <= high
+    holds = None not in (measured, low, high) and \
+        cast(float, low) <= cast(float, measured) <= cast(float, high)
     return {"what": what, "measured": measured, "predicted": predicted, "low": low, "high": high,
             "tolerance": tolerance, "state": HOLDS if holds else OFF, "why": None}
 

@@ -44,6 +44,7 @@ tr:last-child td { border-bottom: 0; }
 thead th { background: var(--panel); font-weight: 600; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
   background: var(--bg); } thead th:first-child { background: var(--panel); }
+.cases td:nth-child(-n+4), .cases th:nth-child(-n+4) { text-align: left; }
 .pairs td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 .pairs td:first-child { overflow-wrap: normal; min-width: 7rem; }
 tr.ours td:first-child { font-weight: 600; }
@@ -115,6 +116,10 @@ METHOD = [
     "under one heading, and what it has counted is read off many times a second. raced: a "
     "request was written to an open connection, which ended without a byte of an answer; cut "
     "off: it stood behind an answer that said Connection: close.",
+    "What the client of a gateway sees is read by a parser of ours that takes nothing for whole "
+    "whose end did not come, and how often the upstream was asked is the upstream's own count "
+    "(bench/servers/slow_upstream.c). nginx is a gateway with keepalive, proxy_http_version 1.1, "
+    "time-outs of 1 s, and its own defaults for all else; it is shown, and not judged.",
     "System calls are counted by strace, in two runs of different length whose difference is "
     "taken, and never timed. Memory of idle connections is the private memory of the server with "
     "all of a herd less that with a tenth of it.",
@@ -234,6 +239,16 @@ def matrix_part(result: Result, results: Results) -> str:
             f'</summary><ul class="plain small">{legend}</ul></details>')
 
 
+def cases_part(result: Result) -> str:
+    """The failure matrix of the gateway: one line a case, the servers side by side."""
+    heads, cells = tables.grid(tables.case_columns(result["rows"]), result["cases"], page=True)
+    return (table(result["title"], heads, cells, "cases")
+            + '<p class="small soft">Under a server\'s name: what its client saw, status and '
+            "bytes of the body, or after how many of them it breaks off. asked: how often the "
+            "upstream was. again: whether the client's connection then served another request."
+            "</p>")
+
+
 def badge(result: Result) -> str:
     if result["skipped"]:
         return '<span class="badge mid">skipped</span>'
@@ -290,6 +305,8 @@ def numbers(result: Result, results: Results) -> str:
     name, parts = result["name"], []
     if result.get("faults") and result["rows"]:
         parts.append(matrix_part(result, results))
+    elif result.get("cases") and result["rows"]:
+        parts.append(cases_part(result))
     elif result["rows"]:
         heads, cells = tables.grid(tables.COLUMNS[name], result["rows"], page=True)
         open_ = " open" if len(cells) <= 10 else ""

@@ -51,6 +51,10 @@ def yes(value: object) -> str:
     return "yes" if value else ""
 
 
+def yes_no(value: object) -> str:
+    return "yes" if value else "no"
+
+
 def word(value: object) -> str:
     return str(value)
 
@@ -191,6 +195,17 @@ COLUMNS: dict[str, list[Column]] = {
              ("idle clients", "idle_clients", whole, PAGE_ONLY),
              ("processes", "processes", whole, PAGE_ONLY),
              ("threads", "threads", whole, PAGE_ONLY)],
+    "proxy-cost": [("server", "label", word), ("clients", "clients", whole),
+                   ("requests", "requests", whole), ("failed", "failed", whole),
+                   ("req/s", "req_per_s", whole), ("own us", "own_us", two),
+                   ("min", "own_us_min", two, PAGE_ONLY),
+                   ("max", "own_us_max", two, PAGE_ONLY),
+                   ("relayed us", "relayed_us", two),
+                   ("min", "relayed_us_min", two), ("max", "relayed_us_max", two),
+                   ("x own", ratio_of("ratio"), word),
+                   ("switches", "voluntary_switches_per_request", two, PAGE_ONLY),
+                   ("p50 ms", "p50_us", milliseconds, PAGE_ONLY),
+                   ("rounds", "rounds", whole, PAGE_ONLY)],
 }
 
 HEADLINE: list[Column] = [
@@ -286,3 +301,26 @@ def matrix_lines(result: Result) -> str:
             line += text.rjust(7)
         lines.append(line)
     return "\n".join(lines)
+
+
+# ---- The failure matrix of the gateway -----------------------------------------------------
+
+def case_columns(servers: list[Row]) -> list[Column]:
+    """For each of the servers: what its client saw, how often the upstream was asked, and
+    whether the client's connection served another request."""
+    columns: list[Column] = [("case", "key", word), ("request", "method", word, PAGE_ONLY),
+               ("the upstream", "what", word, PAGE_ONLY),
+               ("predicted", "predicted", word, PAGE_ONLY)]
+    for row in servers:
+        def of(name: str, cells: dict[str, Row] = row["cells"]) -> Callable[[Row], Any]:
+            return lambda case: cells[case["key"]][name]
+        columns += [(row["label"], of("saw"), word), ("asked", of("asked"), whole),
+                    ("again", of("again"), yes_no)]
+    return columns
+
+
+def case_lines(result: Result) -> str:
+    """For a terminal: a line a case, two servers side by side."""
+    rows = result["rows"]
+    return "\n\n".join(text_table(case_columns(rows[i:i + 2]), result["cases"])
+                       for i in range(0, len(rows), 2))

@@ -239,14 +239,24 @@ static void open_base(void)
     must(upstream.base != NULL, "event_base_new");
 }
 
-/* SIGTERM and SIGINT end the loop; then all is given back. */
-static void run(void)
+static struct event *end_on(int sig)
 {
-    struct event *terminate = evsignal_new(upstream.base, SIGTERM, on_signal, NULL);
-    struct event *interrupt = evsignal_new(upstream.base, SIGINT, on_signal, NULL);
+    struct event *event = evsignal_new(upstream.base, sig, on_signal, NULL);
 
-    must(terminate && evsignal_add(terminate, NULL) == 0, "SIGTERM");
-    must(interrupt && evsignal_add(interrupt, NULL) == 0, "SIGINT");
+    must(event && evsignal_add(event, NULL) == 0, "evsignal_add");
+    return event;
+}
+
+/* SIGTERM and SIGINT end the loop; then all is given back. They are caught before anybody
+ * is told that we listen. */
+static void run(const struct sockaddr_in *address)
+{
+    struct event *terminate = end_on(SIGTERM);
+    struct event *interrupt = end_on(SIGINT);
+
+    printf("slow_upstream: listening on 127.0.0.1:%d (pid %d)\n",
+           ntohs(address->sin_port), (int)getpid());
+    fflush(stdout);
     event_base_dispatch(upstream.base);
     connection_close_all();
     counts_reset();
@@ -275,10 +285,7 @@ int main(int argc, char **argv)
         filler = fill_queue(&address);
     else
         accept_all(listener);
-    printf("slow_upstream: listening on 127.0.0.1:%d (pid %d)\n", ntohs(address.sin_port),
-           (int)getpid());
-    fflush(stdout);
-    run();
+    run(&address);
     if (upstream.listener)
         evconnlistener_free(upstream.listener);
     close(listener);
