@@ -307,8 +307,8 @@ def proxy_matrix(ctx: context.Context) -> Gateway:
 
 PREDICTED = (
     "What a client must see follows from what was sent to it before the fault. Nothing yet: "
-    "the gateway answers itself, 502 if the upstream's answer is none, 504 after "
-    f"{REPLY_SECONDS} s of silence, and the client's connection goes on. The head: the rest "
+    "the gateway answers itself, 502 if the upstream's answer is none, 504 if its head is not "
+    f"there within {REPLY_SECONDS} s, and the client's connection goes on. The head: the rest "
     "can only be missing, so the answer breaks off, short of its length, without its last "
     "chunk, or, to a client of HTTP/1.0, in a reset. Only a body that ends with the connection "
     "can be cut without anybody noticing. The upstream is asked once; twice only where an idle "
