@@ -7,7 +7,6 @@ import contextlib
 import resource
 import selectors
 import socket
-import statistics
 import time
 from typing import Any
 
@@ -324,7 +323,7 @@ def merge_herd(rows: list[Row]) -> list[Row]:
         costs = [row["cpu_us_per_request"] for row in group
                  if row["cpu_us_per_request"] is not None]
         shares = [row["system_share"] for row in group if row["system_share"] is not None]
-        cost, share = statistics.median(costs), measure.median(shares)
+        cost, share = measure.median(costs), measure.median(shares)
         merged.append({
             "candidate": key, "label": group[0]["label"], "idle_clients": n,
             "connections": n + 1, "rounds": len(group),
@@ -334,7 +333,7 @@ def merge_herd(rows: list[Row]) -> list[Row]:
             "cpu_us_per_request": cost,
             "cpu_us_per_request_min": min(costs, default=None),
             "cpu_us_per_request_max": max(costs, default=None), "system_share": share,
-            "system_us_per_request": None if None in (cost, share) else cost * share,
+            "system_us_per_request": None if cost is None or share is None else cost * share,
             "p50_us": measure.median([row["p50_us"] for row in group])})
     return merged
 
