@@ -33,17 +33,16 @@ struct conn {
     enum conn_want want : 8;    /* what must happen next */
     enum conn_want watched : 8; /* for the stage: what it told the kernel to watch for */
     enum clock clock : 8;       /* which time-out runs */
-    bool
-        would_block : 1; /* the last recv or send met EAGAIN: only the kernel knows more */
-    bool stalled : 1; /* `in` holds messages that were not looked at: output backed up */
-    bool behind : 1;  /* bytes were read behind the message that is being answered */
-    bool closing : 1; /* close once the output is sent */
-    bool cut : 1;     /* closing, behind an answer that broke off */
-    bool unread : 1;  /* closing, although the peer may still be sending or reading */
-    bool lingering : 1; /* output sent, write side shut; reading until the peer closes */
-    bool interrupted : 1; /* the socket's own time-out has not ended a call in time */
-    bool deferred : 1;    /* the message at the head of `in` is answered later */
-    uint32_t requests;    /* messages answered on this connection */
+    bool would_block;  /* the last recv or send met EAGAIN: only the kernel knows more */
+    bool stalled;      /* `in` holds messages that were not looked at: output backed up */
+    bool behind;       /* bytes were read behind the message that is being answered */
+    bool closing;      /* close once the output is sent */
+    bool cut;          /* closing, behind an answer that broke off */
+    bool unread;       /* closing, although the peer may still be sending or reading */
+    bool lingering;    /* output sent, write side shut; reading until the peer closes */
+    bool interrupted;  /* the socket's own time-out has not ended a call in time */
+    bool deferred;     /* the message at the head of `in` is answered later */
+    uint32_t requests; /* messages answered on this connection */
     union {
         uint32_t held; /* bytes of the deferred message */
         int untaken;   /* lingering: bytes that the peer had not taken, last time */

@@ -15,7 +15,7 @@
 _Static_assert(sizeof(struct http_parser) <= sizeof(((struct conn *)0)->state),
                "the parser's progress fits into a connection");
 
-enum { BODY_WITH_HEAD = 4096 }; /* so short a body is put together with its head */
+enum { BODY_WITH_HEAD = SCRATCH / 4 }; /* so short a body is put together with its head */
 
 static struct http_parser *parser_of(struct conn *c)
 {
