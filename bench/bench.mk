@@ -29,7 +29,7 @@ bench-programs: all $(BENCH) $(B)/tests/test_blackbox
 	@:
 
 bench: ## set up, build, measure: build/report/index.html
-	@common/setup/setup.sh build test bench
+	@common/setup/setup.sh build test bench valgrind
 	@$(MAKE) --no-print-directory $(PARALLEL) bench-programs
 	@bench/run.py --build $(B) $(if $(FULL),--full) $(if $(ONLY),--only $(ONLY)) \
 	  $(if $(CHOSEN),--stages $(CHOSEN)) $(if $(SAVE),--save $(SAVE))

@@ -49,6 +49,7 @@ def of_a_run(start: Callable[[list[str]], Any], stop: Callable[[Any], None], for
     """Instructions of all of a server's processes, in a run with so many requests."""
     text, batch = FORMS[form]
     with tempfile.TemporaryDirectory() as out:
+        os.chmod(out, 0o777)  # a worker that has become another user writes there, too
         server, port = start(["valgrind", "-q", "--vgdb=no", "--tool=callgrind",
                               "--trace-children=yes", f"--callgrind-out-file={out}/%p"])
         with socket.create_connection(("127.0.0.1", port), 10) as client:
