@@ -43,11 +43,9 @@ struct conn {
     bool interrupted;  /* the socket's own time-out has not ended a call in time */
     bool deferred;     /* the message at the head of `in` is answered later */
     uint32_t requests; /* messages answered on this connection */
-    union {
-        uint32_t held; /* bytes of the deferred message */
-        int untaken;   /* lingering: bytes that the peer had not taken, last time */
-    };
-    int64_t deadline;         /* clock_ms() when the running time-out ends */
+    uint32_t held;     /* bytes of the deferred message */
+    int untaken;       /* lingering: bytes that the peer had not taken, last time */
+    int64_t deadline;  /* clock_ms() when the running time-out ends */
     struct conn *prev, *next; /* borrowed: neighbours in the list of the same time-out */
     struct buf in;            /* unfinished or unanswered messages */
     struct out out;           /* replies that are on their way */
