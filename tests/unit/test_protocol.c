@@ -232,6 +232,14 @@ static void wait_for_expiry(void)
     }
 }
 
+static void answer(void)
+{
+    const struct line *line = waiting;
+
+    waiting = NULL;
+    line_reply(c, line);
+}
+
 /* ---- */
 
 static const char lines[] = "one\n\nthree\nlines of four words\nfive\n";
@@ -343,16 +351,11 @@ START_TEST(deferred)
     for (size_t cut = 1; cut < strlen(text); cut++) {
         begin(SOCK_STREAM);
         say(text, cut);
-        if (waiting) {
-            line_reply(c, waiting);
-            waiting = NULL;
-        }
+        if (waiting)
+            answer();
         say(text + cut, strlen(text) - cut);
         while (waiting) {
-            const struct line *line = waiting;
-
-            waiting = NULL;
-            line_reply(c, line);
+            answer();
             run();
         }
         expect("one\nlater two\nthree\nlater four\n");
@@ -396,9 +399,8 @@ START_TEST(stops)
     say("one\nlater two\nthree\n", 20);
     stopping = STOP_GRACEFUL;
     run();
-    const struct line *line = waiting;
-    waiting = NULL;
-    line_reply(c, line);
+    ck_assert_ptr_nonnull(c);
+    answer();
     run();
     expect("one\nlater two\nthree\n");
     ck_assert(ended);
