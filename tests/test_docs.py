@@ -637,13 +637,14 @@ sys.exit({status})
             self.assertIn("0 of 0 points", printed)
 
     def test_interrupted(self) -> None:
-        self.write("bench/run.py", """import os, signal, sys
+        self.write("bench/run.py", """import os, signal, sys, time
 def end(*_):
     open(sys.argv[sys.argv.index("--report") + 1] + "/ended", "w").close()
     sys.exit(130)
 signal.signal(signal.SIGTERM, end)
 os.kill(os.getppid(), signal.SIGINT)
-signal.pause()
+while True:  # the signal may come before a signal.pause(), which would then sleep on
+    time.sleep(0.01)
 """)
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:

@@ -1052,9 +1052,13 @@ START_TEST(ten_thousand)
             break;
         conns[many] = conn_open(fds[0]);
         peers[many] = fds[1];
-        ck_assert_int_gt(send(fds[1], request, strlen(request), 0), 0);
+        if (send(fds[1], request, strlen(request), 0) == -1) { /* valgrind's own limit */
+            conn_close(conns[many]);
+            close(fds[1]);
+            break;
+        }
     }
-    ck_assert_int_gt(many, 0);
+    ck_assert_int_gt(many, 100);
     before = mallinfo2().uordblks;
     for (int i = 0; i < many; i++)
         conn_fill(conns[i]);
