@@ -124,15 +124,35 @@ static void status_json(void)
     puts("]}");
 }
 
+/* At most five characters: 1234, 99999, 98K, 1.2M. */
+static const char *brief(uint64_t n, char text[8])
+{
+    static const char units[] = "KMGTPE";
+    double value = (double)n;
+    int unit = -1;
+
+    if (n < 100000)
+        snprintf(text, 8, "%u", (unsigned)n);
+    else {
+        do {
+            value /= 1024;
+            unit++;
+        } while (value >= 1000);
+        snprintf(text, 8, value < 10 ? "%.1f%c" : "%.0f%c", value, units[unit]);
+    }
+    return text;
+}
+
 static void print_worker(uint32_t slot, const struct stats *cell)
 {
     pid_t pid = (pid_t)stats_get(&cell->pid);
     uint64_t exited = stats_get(&cell->exit_status);
-    char state[32];
+    char state[32], rate[8];
 
-    printf("%2u %7d %5.1fM %5lu %9lu %6.0f %5lu %6lu %3lu %4lu %5lu %s\n", slot, (int)pid,
+    printf("%2u %7d %5.1fM %5lu %9lu %6s %5lu %6lu %3lu %4lu %5lu %s\n", slot, (int)pid,
            (double)resident_kib(pid) / 1024, (unsigned long)stats_get(&cell->connections),
-           (unsigned long)own_requests(cell), per_second(cell),
+           (unsigned long)own_requests(cell),
+           brief((uint64_t)(per_second(cell) + 0.5), rate),
            (unsigned long)stats_get(&cell->send_failures),
            (unsigned long)stats_get(&cell->connections),
            (unsigned long)stats_get(&cell->timeouts), (unsigned long)restarts_in(slot),
@@ -273,25 +293,6 @@ static int columns(void)
     if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
         return size.ws_col;
     return NARROW;
-}
-
-/* At most five characters: 1234, 99999, 98K, 1.2M. */
-static const char *brief(uint64_t n, char text[8])
-{
-    static const char units[] = "KMGTPE";
-    double value = (double)n;
-    int unit = -1;
-
-    if (n < 100000)
-        snprintf(text, 8, "%u", (unsigned)n);
-    else {
-        do {
-            value /= 1024;
-            unit++;
-        } while (value >= 1000);
-        snprintf(text, 8, value < 10 ? "%.1f%c" : "%.0f%c", value, units[unit]);
-    }
-    return text;
 }
 
 static void print_conn_json(uint32_t slot, pid_t pid, const struct kernel_conn *k,
