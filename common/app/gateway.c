@@ -4,7 +4,6 @@
 #include "app/gateway.h"
 
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,13 +59,10 @@ static void end(struct out_source *source)
 static void reply_failure(struct conn *c, const struct request *req, int status,
                           const char *why)
 {
-    struct slice reason = http_reason(status);
-    char text[256];
-    int len = snprintf(text, sizeof(text), "%d %.*s: %s\n", status, (int)reason.len,
-                       reason.base, why);
+    char text[HTTP_ERROR_ROOM];
 
-    http_reply(c, req, status, SLICE("text/plain"), (struct slice){ "", 0 },
-               (struct slice){ text, (size_t)len });
+    http_reply(c, req, status, SLICE("text/plain"), SLICE(""),
+               http_error_body(text, status, why));
 }
 
 static void begin(struct relay *relay, const struct request *req, struct slice self,

@@ -1,5 +1,5 @@
 /* stop.c - see stop.h.
- * Does not: touch sockets; conn.c looks at `stopping` where it decides what comes
+ * Does not: touch sockets; serve.c looks at `stopping` where it decides what comes
  * next. */
 #include "base/stop.h"
 

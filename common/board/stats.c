@@ -91,11 +91,16 @@ static bool right_make(int fd, size_t *size)
     return false;
 }
 
-void stats_inherit(int fd)
+static bool map_existing(int fd, int protection)
 {
     size_t size;
 
-    if (!right_make(fd, &size) || !map(fd, size, PROT_READ | PROT_WRITE))
+    return right_make(fd, &size) && map(fd, size, protection);
+}
+
+void stats_inherit(int fd)
+{
+    if (!map_existing(fd, PROT_READ | PROT_WRITE))
         die(EXIT_SYSTEM, "the scoreboard has another layout; use restart, not reload");
     board_fd = fd;
     snprintf(board->version, sizeof(board->version), "%s", argp_program_version);
@@ -103,9 +108,7 @@ void stats_inherit(int fd)
 
 bool stats_fits(int fd)
 {
-    size_t size;
-
-    return right_make(fd, &size) && map(fd, size, PROT_READ);
+    return map_existing(fd, PROT_READ);
 }
 
 int stats_fd(void)
@@ -141,12 +144,11 @@ static int open_board(pid_t pid)
 bool stats_look(pid_t pid)
 {
     int fd = open_board(pid);
-    size_t size;
     bool ok;
 
     if (fd == -1)
         return false;
-    ok = right_make(fd, &size) && map(fd, size, PROT_READ);
+    ok = map_existing(fd, PROT_READ);
     close(fd);
     return ok;
 }

@@ -91,11 +91,11 @@ void stats_setup(const struct options *opt);
 /* The same for the program that a reload has started: the board is there, behind fd. */
 void stats_inherit(int fd);
 
-/* With --check: could stats_inherit() use this board? It may have been cut, or have another
- * layout. It stays mapped. */
+/* With --check: could stats_inherit() use this board? It may have another layout. It stays
+ * mapped. */
 bool stats_fits(int fd);
 
-/* The board's file, to hand on to a new program. */
+/* The board's descriptor, to hand on to a new program. */
 int stats_fd(void);
 
 /* Look at the board of the server whose master is `pid`, by way of /proc/PID/fd: only its

@@ -2,7 +2,6 @@
  * Does not: decide when a connection ends, but for what the two sides have said. */
 #include "conn/http1.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -138,20 +137,17 @@ void http_reply_relayed(struct conn *c, const struct request *req,
 static void refuse_with(struct conn *c, int status, const char *why)
 {
     const struct request *deferred = c->deferral;
-    struct slice reason = http_reason(status);
-    char text[256];
-    int len = snprintf(text, sizeof(text), "%d %.*s: %s\n", status, (int)reason.len,
-                       reason.base, why);
+    enum http_method method = deferred ? deferred->method : parser_of(c)->method;
+    char text[HTTP_ERROR_ROOM];
+    struct slice body = http_error_body(text, status, why);
     struct http_head head = { .status = status,
                               .minor = 1,
                               .type = SLICE("text/plain"),
-                              .content_length = (uint64_t)len };
+                              .content_length = body.len };
 
-    log_line(LOG_DEBUG, "client %d: refused: %.*s", c->fd, len - 1, text);
+    log_line(LOG_DEBUG, "client %d: refused: %.*s", c->fd, (int)body.len - 1, text);
     date_update();
-    put_head(c, &head, SLICE(""));
-    if ((deferred ? deferred->method : parser_of(c)->method) != HTTP_HEAD)
-        out_put(c, text, (size_t)len);
+    put_head(c, &head, method == HTTP_HEAD ? SLICE("") : body);
     *parser_of(c) = (struct http_parser){ 0 };
 }
 

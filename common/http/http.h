@@ -118,6 +118,11 @@ const char *http_method_name(enum http_method method);
 /* "Not Found" for 404; RFC 9110 section 15. Known: every status this suite sends. */
 struct slice http_reason(int status);
 
+/* The body of an answer that is an error, "404 Not Found: why" and a newline, in text;
+ * what does not fit is cut. */
+enum { HTTP_ERROR_ROOM = 256 };
+struct slice http_error_body(char text[HTTP_ERROR_ROOM], int status, const char *why);
+
 /* What goes into a response's head. */
 struct http_head {
     int status;

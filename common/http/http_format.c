@@ -2,6 +2,7 @@
  * Does not: ask which day it is more than once a second. */
 #include "http/http.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -51,6 +52,15 @@ struct slice http_reason(int status)
     size_t before = strlen("HTTP/1.1 200 ");
 
     return (struct slice){ line.base + before, line.len - before - strlen("\r\n") };
+}
+
+struct slice http_error_body(char text[HTTP_ERROR_ROOM], int status, const char *why)
+{
+    struct slice reason = http_reason(status);
+    size_t len = (size_t)snprintf(text, HTTP_ERROR_ROOM, "%d %.*s: %s\n", status,
+                                  (int)reason.len, reason.base, why);
+
+    return (struct slice){ text, len < HTTP_ERROR_ROOM ? len : HTTP_ERROR_ROOM - 1 };
 }
 
 /* The beginning of nearly all responses, formatted once a second. */

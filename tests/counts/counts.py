@@ -6,14 +6,12 @@ Counts are exact, so they are asserted; times are not, and are left to the bench
 Usage: counts.py BUILD_DIR         print them, and say what is dearer than it may be
        counts.py --json BUILD_DIR  instructions alone, for the benchmark
 """
-import atexit
 import collections
 import json
 import mmap
 import os
 import re
 import resource
-import shutil
 import signal
 import socket
 import struct
@@ -28,7 +26,7 @@ import instructions
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 sys.path += [os.path.join(ROOT, "common", "setup"), os.path.join(ROOT, "bench")]
 import stages  # noqa: E402
-from lib import candidates  # noqa: E402
+from lib import candidates, processes  # noqa: E402
 
 IDLE_CLIENTS = {  # select's sets end at 1024; poll would look at 10,000 fds for each of 10,000
     "--multiplexer=select": 900, "--multiplexer=poll": 2000}
@@ -218,24 +216,11 @@ def check_instructions(build: str) -> list[str]:
     return found
 
 
-def start_nginx(wrapper: Sequence[str]) -> tuple[subprocess.Popen[str], int]:
-    """As the benchmark does, with one worker."""
-    folder = tempfile.mkdtemp()
-    command = candidates.nginx_command(candidates.nginx(), folder)
-    server = subprocess.Popen([*wrapper, *command], stdout=subprocess.PIPE, text=True,
-                              start_new_session=True)
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    with open(os.path.join(folder, "port"), encoding="ascii") as file:
-        port = int(file.read())
-    deadline = time.monotonic() + 20
-    while True:  # it announces nothing
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return server, port
-        except OSError:
-            if time.monotonic() > deadline or server.poll() is not None:
-                sys.exit("nginx did not start")
-            time.sleep(0.01)
+def start_nginx(wrapper: Sequence[str]) -> tuple[processes.Server, int]:
+    """With one worker."""
+    server = processes.Server(candidates.nginx(), sorted(os.sched_getaffinity(0)),
+                              wrapper=wrapper)
+    return server, server.port
 
 
 def price_list(build: str) -> list[dict[str, object]]:
@@ -247,7 +232,7 @@ def price_list(build: str) -> list[dict[str, object]]:
                       instructions_per_request(build, command, form)})
         if candidates.nginx_program():
             found.append({"label": f"nginx, {form}", "user_instructions_per_request":
-                          instructions.per_request(start_nginx, stop, form)})
+                          instructions.per_request(start_nginx, processes.Server.stop, form)})
     return found
 
 

@@ -4,7 +4,6 @@
 
 #include <check.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -20,6 +19,7 @@
 #include "board/stats.h"
 #include "conn/app.h"
 #include "conn/http1.h"
+#include "harness/pair.h"
 
 enum {
     MAX_BODY = 200000,
@@ -1179,24 +1179,15 @@ START_TEST(blocking_socket_expires)
 }
 END_TEST
 
-/* Both ends of a connection over TCP, blocking; returns the server's. */
-static int tcp_pair(int *client)
+/* Over TCP, blocking. */
+static void begin_tcp(void)
 {
-    struct sockaddr_in address = { .sin_family = AF_INET,
-                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    socklen_t len = sizeof(address);
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int server;
+    int fds[2];
 
-    *client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, len), 0);
-    ck_assert_int_eq(listen(listener, 1), 0);
-    ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&address, &len), 0);
-    ck_assert_int_eq(connect(*client, (struct sockaddr *)&address, len), 0);
-    server = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-    ck_assert_int_ge(server, 0);
-    close(listener);
-    return server;
+    conn_setup(&opt, true);
+    tcp_pair(fds, 0);
+    c = conn_open(fds[0]);
+    peer = fds[1];
 }
 
 /* Who takes nothing of a reply is ended when the time-out is over, and not after several:
@@ -1206,8 +1197,7 @@ START_TEST(blocking_send_is_looked_at)
     int64_t began;
 
     opt.request_timeout_ms = 1500;
-    conn_setup(&opt, true);
-    c = conn_open(tcp_pair(&peer));
+    begin_tcp();
     if (_i == 0)
         for (int i = 0; i < 100; i++) /* more than TCP takes */
             say(GET("/copy?n=200000"));
@@ -1246,8 +1236,7 @@ START_TEST(reader_comes_after_the_first_look)
     received = malloc(most);
     ck_assert_ptr_nonnull(received);
     opt.request_timeout_ms = 2000;
-    conn_setup(&opt, true);
-    c = conn_open(tcp_pair(&peer));
+    begin_tcp();
     for (int i = 0; _i == 0 && i < COPIES; i++)
         say(GET("/copy?n=200000"));
     say(_i == 0 ? "GET /?x HTTP/1.0\r\n\r\n" : "GET /bytes?n=50000000 HTTP/1.0\r\n\r\n");

@@ -4,7 +4,6 @@
 #include <check.h>
 #include <errno.h>
 #include <malloc.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -21,6 +20,7 @@
 #include "conn/conn.h"
 #include "conn/http1.h"
 #include "conn/turn.h"
+#include "harness/pair.h"
 
 enum {
     MAX_BODY = 100000,
@@ -164,24 +164,6 @@ static struct client {
 } clients[CLIENTS];
 static int clients_count;
 
-/* Both ends of a connection, neither of which blocks. */
-static void tcp_pair(int fds[2])
-{
-    struct sockaddr_in address = { .sin_family = AF_INET,
-                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    socklen_t len = sizeof(address);
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    fds[1] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, len), 0);
-    ck_assert_int_eq(listen(listener, 1), 0);
-    ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&address, &len), 0);
-    ck_assert_int_eq(connect(fds[1], (struct sockaddr *)&address, len), 0);
-    fds[0] = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    ck_assert_int_ge(fds[0], 0);
-    close(listener);
-}
-
 static struct client *come(enum way way)
 {
     struct client *k = &clients[clients_count];
@@ -191,7 +173,7 @@ static struct client *come(enum way way)
     if (clients_count++ == 0)
         conn_setup(&opt, false);
     if (way == TCP)
-        tcp_pair(fds);
+        tcp_pair(fds, SOCK_NONBLOCK);
     else
         ck_assert_int_eq(
             socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
