@@ -35,17 +35,17 @@ ALL_LDFLAGS = $(FLAVOUR) $(LDFLAGS)
 EVENT_LIBS = -levent_core -levent_extra
 
 COMMON_SRC := $(wildcard common/*/*.c)
-STAGE_SRC := $(foreach s,$(STAGES),$(wildcard $(s)/*.c))
+STAGE_SRC := $(foreach s,$(STAGES),$(wildcard $(s)/*.c $(s)/*.S))
 TEST_SRC := $(wildcard tests/*/test_*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/*.c)
 HARNESS_SRC := $(wildcard tests/harness/*.c)
 BENCH_SRC := $(wildcard bench/*/*.c)
-C_SRC := $(COMMON_SRC) $(STAGE_SRC) $(wildcard tests/*/*.c) $(BENCH_SRC)
+C_SRC := $(COMMON_SRC) $(filter %.c,$(STAGE_SRC)) $(wildcard tests/*/*.c) $(BENCH_SRC)
 C_HDR := $(wildcard */*.h */*/*.h)
 SH_SRC := $(wildcard */*.sh */*/*.sh .ci/run)
 PY_SRC := $(wildcard */*.py */*/*.py)
 
-obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
+obj = $(patsubst %.S,$(B)/obj/%.o,$(patsubst %.c,$(B)/obj/%.o,$(1)))
 BIN := $(STAGES:%=$(B)/%)
 
 # What is being made, in a word; the whole command with V=1.
@@ -74,15 +74,24 @@ $(B)/obj/%.o: %.c $(FLAGS_FILE)
 	$(call say,cc $<)
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
-# common/ as one archive: a program takes what it needs.
+$(B)/obj/%.o: %.S $(FLAGS_FILE)
+	@mkdir -p $(@D)
+	$(call say,as $<)
+	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+# common/ as one archive: a program takes what it needs. So where a stage has a function of a
+# module of its own, in a file that has all of the module, the linker takes the stage's.
 $(B)/obj/common.a: $(call obj,$(COMMON_SRC))
 	$(call say,ar $@)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
+# Words for the linker that only this stage needs stand in its facts.
+link = $(shell sed -n 's/^link: //p' $(1)/facts)
+
 define stage_rule
-$(B)/$(1): $(call obj,$(wildcard $(1)/*.c)) $(B)/obj/common.a
+$(B)/$(1): $(call obj,$(wildcard $(1)/*.c $(1)/*.S)) $(B)/obj/common.a
 	$$(call say,ld $$@)
-	$$(Q)$$(CC) $$(ALL_LDFLAGS) -o $$@ $$^
+	$$(Q)$$(CC) $$(ALL_LDFLAGS) -o $$@ $$^ $(call link,$(1))
 endef
 $(foreach s,$(STAGES),$(eval $(call stage_rule,$(s))))
 
@@ -141,4 +150,4 @@ clean: ## remove all that was made
 # In this order: what is tested needs to know what measures.
 include bench/bench.mk tests/tests.mk docs/docs.mk style.mk
 
--include $(patsubst %.c,$(B)/obj/%.d,$(C_SRC)) $(patsubst %.c,build/fuzz/obj/%.d,$(COMMON_SRC) $(FUZZ_SRC))
+-include $(patsubst %.o,%.d,$(call obj,$(C_SRC) $(STAGE_SRC))) $(patsubst %.c,build/fuzz/obj/%.d,$(COMMON_SRC) $(FUZZ_SRC))

@@ -4,7 +4,7 @@
 # Does not: judge the lines.
 #
 # usage: tests/diff.sh              check all budgets, in the manner of a Check program
-#        tests/diff.sh FROM TO      print the diff from stage FROM to stage TO: 1 2, 2 3, 3 4
+#        tests/diff.sh FROM TO      print the diff from stage FROM to stage TO: 1 2, 2 3, 4 6
 #        tests/diff.sh select poll  print the diff of a stage's two waits
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -25,12 +25,14 @@ done
 
 # A file that only the later stage has is new, and counts. One that only the earlier stage has
 # is named, no more. wait_poll.c is left out: against wait_select.c it is a lesson of its own.
+# If the later stage's facts have a line "lesson: FILE", that file alone is compared.
 diff_stages() (
-    cd "$copy" || exit 2
     from=$(echo "stage$1"_*)
     to=$(echo "stage$2"_*)
+    file=$(fact lesson "$to/facts")
+    cd "$copy" || exit 2
     shift 2
-    diff --unidirectional-new-file -x wait_poll.c "$@" "$from" "$to"
+    diff --unidirectional-new-file -x wait_poll.c "$@" "$from/$file" "$to/$file"
 )
 
 case $# in

@@ -22,6 +22,11 @@ enum {
     KEY_MULTIPLEXER,
     KEY_ACCEPT,
     KEY_TRIGGER,
+    KEY_THREADS,
+    KEY_QUEUE,
+    KEY_COROUTINES,
+    KEY_STACK,
+    KEY_SHARED_STACK,
     KEY_REPLY_TIMEOUT,
     KEY_UPSTREAM,
     KEY_STOP_TIMEOUT,
@@ -35,7 +40,14 @@ enum {
     KEY_CHECK,
 };
 
-enum { MAX_BODY_LIMIT = 1 << 30, MAX_SECONDS = 86400 };
+enum {
+    MAX_BODY_LIMIT = 1 << 30,
+    MAX_SECONDS = 86400,
+    MAX_THREADS = 256,
+    MAX_QUEUE = 1 << 20,
+    MIN_STACK = 8192,
+    MAX_STACK = 8 << 20,
+};
 
 /* The options in the order of --help; features: who has them, 0: all. */
 static const struct {
@@ -78,6 +90,20 @@ static const struct {
     { { "trigger", KEY_TRIGGER, "MODE", 0,
         "level- or edge-triggered epoll: level, edge (level)", 3 },
       OPTIONS_EPOLL },
+    { { "threads", KEY_THREADS, "N", 0, "threads that work, per process (4)", 3 },
+      OPTIONS_THREADS },
+    { { "queue", KEY_QUEUE, "N", 0,
+        "connections that may wait for a thread, per process (1024)", 3 },
+      OPTIONS_THREADS },
+    { { "coroutines", KEY_COROUTINES, "N", 0,
+        "coroutines per process; further clients wait (as many as there are descriptors)",
+        3 },
+      OPTIONS_COROUTINES },
+    { { "stack", KEY_STACK, "BYTES", 0, "of a coroutine (65536)", 3 },
+      OPTIONS_COROUTINES },
+    { { "shared-stack", KEY_SHARED_STACK, NULL, 0,
+        "run all coroutines on one stack; copy what each has on it to and fro", 3 },
+      OPTIONS_COROUTINES },
     { { "daemon", 'd', NULL, 0, "go to the background once the server listens", 5 }, 0 },
     { { "graceful", 'g', NULL, 0,
         "stop, restart, reload: wait for connections to end, without a bound", 5 },
@@ -178,6 +204,29 @@ static error_t parse_choice(int key, const char *arg, struct options *opt)
     }
 }
 
+static error_t parse_handlers(int key, const char *arg, struct options *opt)
+{
+    switch (key) {
+    case KEY_THREADS:
+        opt->threads = (int)number("threads", arg, 1, MAX_THREADS);
+        return 0;
+    case KEY_QUEUE:
+        opt->queue = (int)number("queue", arg, 1, MAX_QUEUE);
+        return 0;
+    case KEY_COROUTINES:
+        opt->coroutines = (int)number("coroutines", arg, 1, INT_MAX);
+        return 0;
+    case KEY_STACK:
+        opt->stack = (size_t)number("stack", arg, MIN_STACK, MAX_STACK);
+        return 0;
+    case KEY_SHARED_STACK:
+        opt->shared_stack = true;
+        return 0;
+    default:
+        return parse_choice(key, arg, opt);
+    }
+}
+
 /* A daemon leaves its directory, and a reload reads the same words again: names are made
  * absolute, from where the server was first started. */
 static const char *absolute(const char *name)
@@ -221,7 +270,7 @@ static void parse_verb(const char *arg, struct options *opt)
         if (strcmp(arg, verbs[i].name) != 0)
             continue;
         if (verbs[i].features & ~offered_features)
-            die(EXIT_USAGE, "'%s' needs a stage with a master: 2 or 4", arg);
+            die(EXIT_USAGE, "'%s' needs a stage with a master: not 1 or 3", arg);
         opt->verb = verbs[i].verb;
         return;
     }
@@ -265,7 +314,7 @@ static error_t parse_process(int key, char *arg, struct options *opt)
         opt->check = true;
         return 0;
     default:
-        return parse_choice(key, arg, opt);
+        return parse_handlers(key, arg, opt);
     }
 }
 
@@ -388,6 +437,10 @@ struct options options_parse(int argc, char **argv, unsigned features)
                            .reply_timeout_ms = 75000,
                            .max_body = 1 << 20,
                            .stop_timeout_ms = 2000,
+                           .threads = 4,
+                           .queue = 1024,
+                           .coroutines = INT_MAX,
+                           .stack = 65536,
                            .argv = argv,
                            .features = features };
     int n = 0;

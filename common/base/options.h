@@ -8,10 +8,13 @@
 
 /* What a stage offers beside the options that all have; or-ed together. */
 enum {
-    OPTIONS_WORKERS = 1,     /* -w: stages 2 and 4 */
+    OPTIONS_WORKERS = 1,     /* -w: all but stages 1 and 3 */
     OPTIONS_MULTIPLEXER = 2, /* --multiplexer: stage 3 */
     OPTIONS_EPOLL = 4,       /* --accept, --trigger: stage 4 */
-    OPTIONS_MASTER = 8,      /* reload, restart, connections: stages 2 and 4 */
+    OPTIONS_MASTER = 8,      /* reload, restart, connections: all but stages 1 and 3 */
+    OPTIONS_THREADS = 16,    /* --threads, --queue: stage 5 */
+    OPTIONS_CALLBACKS = 32,  /* nothing; but a reload tells stage 6 from others by it */
+    OPTIONS_COROUTINES = 64, /* --coroutines, --stack, --shared-stack: stage 7 */
 };
 
 #define OPTIONS_ADDRESS "127.0.0.1" /* the default of --address */
@@ -63,6 +66,11 @@ struct options {
     enum multiplexer multiplexer;
     enum accept_mode accept;
     enum trigger trigger;
+    int threads;       /* that work, per process */
+    int queue;         /* connections that may wait for a thread, per process */
+    int coroutines;    /* per process; INT_MAX: as many as there are descriptors */
+    size_t stack;      /* bytes of a coroutine's; rounded up to pages */
+    bool shared_stack; /* all coroutines run on one, and copy theirs to it and back */
 };
 
 /* log_setup(); read the command line, set log_level, and raise RLIMIT_NOFILE to its hard limit.

@@ -176,6 +176,9 @@ void stats_take(int slot, int side)
     stats_set(&stats->started_ms, (uint64_t)clock_ms());
     stats_set(&stats->busy_since_ms, 0);
     stats_set(&stats->connections, 0);
+    stats_set(&stats->waiting, 0);
+    stats_set(&stats->full_since_ms, 0);
+    stats_set(&stats->stack_used, 0);
     stats_set(&stats->requests_before, stats_get(&stats->requests));
 }
 

@@ -16,7 +16,7 @@
 #include "base/options.h"
 
 enum {
-    BOARD_LAYOUT = 2,   /* a server with another layout cannot take over by reload */
+    BOARD_LAYOUT = 3,   /* a server with another layout cannot take over by reload */
     BOARD_RELOADS = 16, /* runs whose end can be told; a command looks every 20 ms */
 };
 
@@ -39,6 +39,10 @@ struct stats {
     _Atomic uint64_t send_failures; /* send(2) failed: the peer was gone */
     _Atomic uint64_t bytes_in;
     _Atomic uint64_t bytes_out;
+    _Atomic uint64_t waiting;       /* now: for a thread, a callback, in a coroutine */
+    _Atomic uint64_t full_since_ms; /* clock_ms() since when nobody is let in, as too many
+                                     * wait; 0: they are */
+    _Atomic uint64_t stack_used;    /* bytes, of the coroutine that went deepest */
 };
 
 /* What is known of one connection besides what the kernel tells; by fd. */

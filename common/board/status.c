@@ -46,8 +46,11 @@ static const char *state_of(const struct stats *cell, char *text, size_t size)
     static const char *const names[] = { "none", "starting", "ready", "leaving" };
     uint64_t state = stats_get(&cell->state);
     uint64_t busy = stats_get(&cell->busy_since_ms);
+    uint64_t full = stats_get(&cell->full_since_ms);
 
-    if (busy != 0)
+    if (full != 0)
+        snprintf(text, size, "full %.1fs", (double)(clock_ms() - (int64_t)full) / 1000);
+    else if (busy != 0)
         snprintf(text, size, "%s%.1fs", state == WORKER_LEAVING ? "leaving " : "busy ",
                  (double)(clock_ms() - (int64_t)busy) / 1000);
     else
@@ -73,6 +76,16 @@ static uint64_t restarts_in(uint32_t slot)
 {
     return stats_get(&board->cells[SIDES * slot].restarts) +
            stats_get(&board->cells[SIDES * slot + 1].restarts);
+}
+
+static uint64_t deepest_stack(void)
+{
+    uint64_t most = 0;
+
+    for (uint32_t i = 0; i < SIDES * board->slots; i++)
+        if (stats_get(&board->cells[i].stack_used) > most)
+            most = stats_get(&board->cells[i].stack_used);
+    return most;
 }
 
 static void print_load(const char *format)
@@ -106,8 +119,8 @@ static void status_json(void)
         printf("%s{\"worker\":%u,\"pid\":%d,\"state\":\"%s\",\"memory_kib\":%ld,"
                "\"listening\":\"%s:%d\",\"connections\":%lu,\"accepted\":%lu,"
                "\"requests\":%lu,"
-               "\"requests_per_s\":%.1f,\"send_failures\":%lu,\"timers\":%lu,"
-               "\"timeouts\":%lu,"
+               "\"requests_per_s\":%.1f,\"send_failures\":%lu,\"waiting\":%lu,"
+               "\"stack_used\":%lu,\"timeouts\":%lu,"
                "\"restarts\":%lu,\"last_exit_status\":%lu}",
                comma, i / SIDES, (int)pid, state_of(cell, state, sizeof(state)),
                resident_kib(pid), board->address, board->port,
@@ -115,7 +128,8 @@ static void status_json(void)
                (unsigned long)stats_get(&cell->accepted),
                (unsigned long)own_requests(cell), per_second(cell),
                (unsigned long)stats_get(&cell->send_failures),
-               (unsigned long)stats_get(&cell->connections),
+               (unsigned long)stats_get(&cell->waiting),
+               (unsigned long)stats_get(&cell->stack_used),
                (unsigned long)stats_get(&cell->timeouts),
                (unsigned long)restarts_in(i / SIDES),
                (unsigned long)stats_get(&cell->exit_status));
@@ -154,7 +168,7 @@ static void print_worker(uint32_t slot, const struct stats *cell)
            (unsigned long)own_requests(cell),
            brief((uint64_t)(per_second(cell) + 0.5), rate),
            (unsigned long)stats_get(&cell->send_failures),
-           (unsigned long)stats_get(&cell->connections),
+           (unsigned long)stats_get(&cell->waiting),
            (unsigned long)stats_get(&cell->timeouts), (unsigned long)restarts_in(slot),
            (unsigned long)exited, state_of(cell, state, sizeof(state)));
 }
@@ -175,12 +189,13 @@ void status_print(const struct options *opt)
            board->stage, board->version, board->address, board->port, board->master,
            board->slots, when, up / 86400, up / 3600 % 24, up / 60 % 60, up % 60);
     print_load(" load %.2f %.2f %.2f");
-    printf("\nreloads %lu, failed %lu\n\n",
-           (unsigned long)stats_get(&board->reloads_done),
+    printf("\nreloads %lu, failed %lu\n", (unsigned long)stats_get(&board->reloads_done),
            (unsigned long)stats_get(&board->reloads_failed));
+    if (deepest_stack() > 0)
+        printf("deepest stack %lu bytes\n", (unsigned long)deepest_stack());
+    putchar('\n');
     printf("%2s %7s %6s %5s %9s %6s %5s %6s %3s %4s %5s %s\n", "#", "pid", "memory",
-           "conns", "requests", "req/s", "sfail", "timers", "t/o", "rest", "exit",
-           "state");
+           "conns", "requests", "req/s", "sfail", "wait", "t/o", "rest", "exit", "state");
     for (uint32_t i = 0; i < SIDES * board->slots; i++) {
         const struct stats *cell = &board->cells[i];
 

@@ -15,7 +15,7 @@ class Mode:
     stage: str                # the program: "stage3_select"
     name: str                 # "poll"; "" if the stage has one mode only
     options: tuple[str, ...]  # of this mode; () for the stage's usual one
-    model: str                # blocking: one client per process; loop: many
+    model: str                # how it serves: docs/architecture.md, "A stage's facts"
     workers: int              # processes that serve, in tests (option -w); 0: it has no -w
 
     @property

@@ -274,7 +274,7 @@ def main() -> int:
         instructed = "varies" if edge else \
             f"{instructions_per_request(build, command, 'bare'):.0f}"
         idle = None
-        if mode.model == "loop":
+        if mode.model != "blocking":
             n = min(IDLE_CLIENTS.get(command[-1], MANY_IDLE_CLIENTS), limit // 2)
             idle = idle_bytes(build, command, n)
         waits = sum(calls.get(name, 0) for name in WAITS)

@@ -55,7 +55,7 @@ bool harness_foreign(void)
 /* The mode of SERVER_COMMAND, named after its last word, without the folder. */
 static const struct mode *foreign_mode(const char *command)
 {
-    static struct mode foreign = { "command", NULL, "", 0, INT_MAX };
+    static struct mode foreign = { "command", NULL, "", 0, "loop", INT_MAX };
 
     foreign.stage = command + strlen(command);
     while (foreign.stage > command && foreign.stage[-1] != '/' &&

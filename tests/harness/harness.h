@@ -27,6 +27,7 @@ struct mode {
     const char *stage; /* the program */
     const char *args;  /* options of this mode, split at spaces */
     int workers;       /* processes that serve; 0: the program itself does */
+    const char *model; /* blocking, loop, threads, callbacks, coroutines */
     int at_once;       /* clients served at the same time; INT_MAX: many */
 };
 

@@ -67,10 +67,12 @@ static void read_fact(struct mode *stage, const char *line)
         if (stage->at_once == 1)
             stage->at_once = stage->workers;
     } else if ((value = value_of(line, "model"))) {
-        if (strcmp(value, "loop") == 0)
-            stage->at_once = INT_MAX;
-        else if (strcmp(value, "blocking") == 0)
+        stage->model = text_of("%s", value);
+        if (strcmp(value, "blocking") == 0)
             stage->at_once = stage->workers ? stage->workers : 1;
+        else if (strcmp(value, "loop") == 0 || strcmp(value, "threads") == 0 ||
+                 strcmp(value, "callbacks") == 0 || strcmp(value, "coroutines") == 0)
+            stage->at_once = INT_MAX;
     }
 }
 
@@ -96,7 +98,7 @@ static void read_facts(const char *file)
     }
     fclose(facts);
     if (common.at_once == 0)
-        wrong(file, "no line 'model: blocking' or 'model: loop' above the modes");
+        wrong(file, "no line 'model:' that is known above the modes");
     if (n_modes == before)
         add_mode(&common, "");
 }

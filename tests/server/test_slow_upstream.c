@@ -14,7 +14,7 @@
 
 #include "harness/harness.h"
 
-static const struct mode slow = { "slow", "bench/slow_upstream", "", 0, INT_MAX };
+static const struct mode slow = { "slow", "bench/slow_upstream", "", 0, "loop", INT_MAX };
 static struct server s;
 static struct client c;
 static struct response r;

@@ -20,7 +20,7 @@
 
 enum { KEPT = 1 << 20, TARGET = 400 };
 
-static const struct mode upstream_mode = { "slow", "bench/slow_upstream", "", 0,
+static const struct mode upstream_mode = { "slow", "bench/slow_upstream", "", 0, "loop",
                                            INT_MAX };
 static struct server upstream; /* of all tests of a mode */
 static struct server s;        /* of one test: no idle connection is left of another's */
