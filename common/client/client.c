@@ -147,8 +147,14 @@ static void parse_head(struct client *cl)
     look_for_end(cl);
 }
 
+/* An exchange has a buffer only while bytes are in it, since thousands may wait. One more
+ * is kept for whoever needs it next. */
 static bool make_room(struct client *cl)
 {
+    if (cl->buf == NULL && cl->pool->spare) {
+        cl->buf = cl->pool->spare;
+        cl->pool->spare = NULL;
+    }
     if (cl->buf == NULL)
         cl->buf = malloc(CLIENT_BUFFER);
     if (cl->buf == NULL)
@@ -162,7 +168,10 @@ static bool make_room(struct client *cl)
 
 static void drop_buffer(struct client *cl)
 {
-    free(cl->buf);
+    if (cl->buf && cl->pool->spare == NULL)
+        cl->pool->spare = cl->buf;
+    else
+        free(cl->buf);
     cl->buf = NULL;
     cl->start = cl->end = 0;
 }
@@ -309,7 +318,7 @@ ssize_t client_pull(struct client *cl, char *room, size_t size)
     if (cl->want == CLIENT_DONE)
         return 0;
     if (cl->start == cl->end)
-        drop_buffer(cl); /* thousands may wait, and hold nothing */
+        drop_buffer(cl);
     return CLIENT_NOTHING;
 }
 

@@ -102,6 +102,8 @@ void client_pool_empty(struct client_pool *pool)
     while (pool->idle > 0)
         client_pool_close(pool, pool->idle_fds[--pool->idle]);
     free(pool->idle_fds);
+    free(pool->spare);
     pool->idle_fds = NULL;
+    pool->spare = NULL;
     pool->idle_room = 0;
 }
