@@ -12,7 +12,9 @@
 #include "conn/turn.h"
 #include "http/http_relay.h"
 
-enum { OPEN_MAX_UPSTREAM = 64 }; /* connections of a thread to the upstream: 503 above */
+enum {
+    OTHER_FDS = 64
+}; /* of the process: listeners, the log; and clients that get 503 */
 
 static _Thread_local struct client_pool pool;
 
@@ -65,6 +67,14 @@ static void reply_failure(struct conn *c, const struct request *req, int status,
                http_error_body(text, status, why));
 }
 
+/* A client that waits takes two descriptors, his own and that to the upstream. */
+static int max_upstream(void)
+{
+    int pairs = (options_max_fds() - OTHER_FDS) / 2;
+
+    return pairs > 0 ? pairs : 1;
+}
+
 static void begin(struct relay *relay, const struct request *req, struct slice self,
                   struct slice authority)
 {
@@ -72,7 +82,7 @@ static void begin(struct relay *relay, const struct request *req, struct slice s
                           http_relay_request(relay->head, req, self, authority) };
 
     if (pool.max_open == 0) {
-        pool.max_open = OPEN_MAX_UPSTREAM;
+        pool.max_open = max_upstream();
         pool.address_len = address_endpoint(authority.base, &pool.address);
     }
     relay->source = (struct out_source){ pull, ready, end };

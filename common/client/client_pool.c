@@ -5,7 +5,10 @@
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <unistd.h>
+
+enum { IDLE_ROOM = 16 }; /* at first; then twice as much, and so on */
 
 /* Nothing may be there: bytes would be an answer that nobody asked for, and would pass
  * for the next one. MSG_PEEK in recv(2). */
@@ -64,9 +67,25 @@ int client_pool_connect(struct client_pool *pool)
     return fd;
 }
 
+/* There are never more idle ones than max_open, so neither is the list much longer. */
+static bool idle_room(struct client_pool *pool)
+{
+    int room = pool->idle_room > 0 ? 2 * pool->idle_room : IDLE_ROOM;
+    int *fds;
+
+    if (pool->idle < pool->idle_room)
+        return true;
+    fds = reallocarray(pool->idle_fds, (size_t)room, sizeof(*fds));
+    if (fds == NULL)
+        return false;
+    pool->idle_fds = fds;
+    pool->idle_room = room;
+    return true;
+}
+
 void client_pool_give(struct client_pool *pool, int fd)
 {
-    if (pool->idle < CLIENT_IDLE_MAX)
+    if (idle_room(pool))
         pool->idle_fds[pool->idle++] = fd;
     else
         client_pool_close(pool, fd);
@@ -82,4 +101,7 @@ void client_pool_empty(struct client_pool *pool)
 {
     while (pool->idle > 0)
         client_pool_close(pool, pool->idle_fds[--pool->idle]);
+    free(pool->idle_fds);
+    pool->idle_fds = NULL;
+    pool->idle_room = 0;
 }

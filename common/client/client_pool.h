@@ -10,16 +10,15 @@
 
 #include "base/address.h"
 
-enum { CLIENT_IDLE_MAX = 16 }; /* kept open between two requests */
-
 /* Set the address and max_open; all else zero. */
 struct client_pool {
     union address address;
     socklen_t address_len;
-    int max_open;                  /* connections, idle ones included */
-    int open;                      /* of them */
-    int idle;                      /* of these */
-    int idle_fds[CLIENT_IDLE_MAX]; /* owned; used last: last */
+    int max_open; /* connections, idle ones included */
+    int open;     /* of them */
+    int idle; /* of these: as many as were in use at once, and were not closed since */
+    int idle_room; /* numbers that idle_fds has room for */
+    int *idle_fds; /* owned, and the connections, too; used last: last */
 };
 
 /* An idle connection over which nothing has come, neither bytes nor an end: the one used
@@ -30,11 +29,13 @@ int client_pool_take(struct client_pool *pool);
  * EBUSY: as many are open as may be. socket(2), connect(2). */
 int client_pool_connect(struct client_pool *pool);
 
-/* Back from use: to be kept, as far as there is room, or to be closed. */
+/* Back from use: to be kept, or, if there is no memory to keep it in, closed. */
 void client_pool_give(struct client_pool *pool, int fd);
+
+/* Back from use, to be closed. */
 void client_pool_close(struct client_pool *pool, int fd);
 
-/* Close all that are idle. */
+/* Close all that are idle, and free their list. */
 void client_pool_empty(struct client_pool *pool);
 
 #endif

@@ -544,7 +544,6 @@ END_TEST
 START_TEST(pool_is_bounded)
 {
     struct client more[4];
-    int fd;
 
     for (int i = 0; i < pool_max_open; i++)
         client_begin(&more[i], &pool, HTTP_GET, SLICE("x"), SLICE(""), LONG_MS);
@@ -560,18 +559,32 @@ START_TEST(pool_is_bounded)
     for (int i = 1; i < pool_max_open; i++)
         client_end(&more[i]);
     ck_assert_int_eq(pool.open, 0);
-    pool.max_open = 2 * CLIENT_IDLE_MAX;
-    int fds[2 * CLIENT_IDLE_MAX];
-    for (int i = 0; i < 2 * CLIENT_IDLE_MAX; i++)
-        fds[i] = client_pool_connect(&pool);
-    for (int i = 0; i < 2 * CLIENT_IDLE_MAX; i++)
+}
+END_TEST
+
+/* All are kept that were in use at once: who comes with a crowd of clients again finds a
+ * connection for each. */
+START_TEST(pool_keeps_thousands)
+{
+    enum { MANY = 1000 }; /* below the 1,024 descriptors that a process has at least */
+    static int fds[MANY];
+    int open = 0, fd;
+
+    pool.max_open = MANY;
+    for (; open < MANY && (fds[open] = client_pool_connect(&pool)) >= 0; open++)
+        continue;
+    ck_assert_int_gt(open, MANY / 2);
+    for (int i = 0; i < open; i++)
         client_pool_give(&pool, fds[i]);
-    ck_assert_int_eq(pool.idle, CLIENT_IDLE_MAX);
-    ck_assert_int_eq(pool.open, CLIENT_IDLE_MAX);
-    pool.max_open = CLIENT_IDLE_MAX;
+    ck_assert_int_eq(pool.idle, open);
+    ck_assert_int_eq(pool.open, open);
+    ck_assert_int_eq(pool.idle_fds[open - 1], fds[open - 1]);
+    ck_assert_int_eq(pool.idle_fds[0], fds[0]);
+    pool.max_open = open;
     fd = client_pool_connect(&pool); /* an idle one makes room */
     ck_assert_int_ge(fd, 0);
-    ck_assert_int_eq(pool.open, CLIENT_IDLE_MAX);
+    ck_assert_int_eq(pool.open, open);
+    ck_assert_int_eq(pool.idle, open - 1);
     client_pool_close(&pool, fd);
 }
 END_TEST
@@ -820,6 +833,7 @@ int main(void)
     tcase_add_test(t, used_again);
     tcase_add_loop_test(t, idle_connection_is_looked_at, SPEAKS, RESETS + 1);
     tcase_add_test(t, pool_is_bounded);
+    tcase_add_test(t, pool_keeps_thousands);
     tcase_add_test(t, endpoints);
     tcase_add_test(t, socket_flags);
     tcase_add_loop_test(t, dies_before_it_answers, 0, DEATHS);
