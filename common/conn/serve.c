@@ -289,16 +289,24 @@ void conn_drain(struct conn *c)
 
 int conn_timeout_ms(void)
 {
-    if (stop_closes_idle() && turn.lists[CLOCK_IDLE].first)
+    if (stop_closes_idle() && deadline_first(CLOCK_IDLE))
         return 0;
     return deadline_next_ms();
 }
 
 struct conn *conn_expired(void)
 {
-    struct conn *idle = turn.lists[CLOCK_IDLE].first;
+    struct conn *idle = stop_closes_idle() ? deadline_first(CLOCK_IDLE) : NULL;
 
-    if (stop_closes_idle() && idle)
+    if (idle)
         return idle; /* one more read finds a message, or EAGAIN: close */
     return deadline_passed();
+}
+
+void conn_expire(struct conn *c)
+{
+    if (stop_closes_idle() && c->clock == CLOCK_IDLE)
+        c->want = WANT_CLOSE;
+    else
+        expire(c);
 }
