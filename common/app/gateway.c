@@ -4,6 +4,7 @@
 #include "app/gateway.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,9 +13,11 @@
 #include "conn/turn.h"
 #include "http/http_relay.h"
 
-enum { OPEN_MAX_UPSTREAM = 64 }; /* connections of a thread to the upstream: 503 above */
+enum { OPEN_MAX_UPSTREAM = 64 }; /* connections of a process to the upstream: 503 above */
 
-static _Thread_local struct client_pool pool;
+/* One for all threads: an answer may go out in another thread's turn than it came in. */
+static struct client_pool pool;
+static pthread_once_t pool_set_up = PTHREAD_ONCE_INIT;
 
 /* One exchange. It lives until the client has all of the answer, or is gone. */
 struct relay {
@@ -65,16 +68,19 @@ static void reply_failure(struct conn *c, const struct request *req, int status,
                http_error_body(text, status, why));
 }
 
+static void set_up_pool(void)
+{
+    pool.max_open = OPEN_MAX_UPSTREAM;
+    pool.address_len = address_endpoint(serving.opt->upstream, &pool.address);
+}
+
 static void begin(struct relay *relay, const struct request *req, struct slice self,
                   struct slice authority)
 {
     struct slice head = { relay->head,
                           http_relay_request(relay->head, req, self, authority) };
 
-    if (pool.max_open == 0) {
-        pool.max_open = OPEN_MAX_UPSTREAM;
-        pool.address_len = address_endpoint(authority.base, &pool.address);
-    }
+    pthread_once(&pool_set_up, set_up_pool);
     relay->source = (struct out_source){ pull, ready, end };
     client_begin(&relay->client, &pool, req->method, head, req->body,
                  serving.opt->reply_timeout_ms);

@@ -107,9 +107,10 @@ struct conn *conn_expired(void);
  * that it is theirs, one fails here. Deadlines are kept for who waits: deadline_share(). */
 void conn_pass(struct conn *c, enum conn_owner from, enum conn_owner to);
 
-/* The time of one that conn_expired() has named is up, and the stage has seen that nothing
- * came: end it, without another look. Never calls the application's on_message(). After:
- * as conn_fill(). */
+/* For a loop that serves nobody: the time of one that conn_expired() has named is up. If it
+ * can be read or written, what there is came in time perhaps: whoever serves it judges, and
+ * until then conn_expired() names it no more. Else end it. No message goes to the
+ * application, for its handler might wait. After: as conn_fill(). */
 void conn_expire(struct conn *c);
 
 /* --- for protocols ------------------------------------------------------------------ */

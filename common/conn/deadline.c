@@ -181,16 +181,6 @@ struct conn *deadline_passed(void)
     return passed;
 }
 
-void deadline_share_begin(struct deadlines *shared)
-{
-    pthread_mutexattr_t attributes;
-
-    pthread_mutexattr_init(&attributes);
-    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP);
-    pthread_mutex_init(&shared->lock, &attributes);
-    pthread_mutexattr_destroy(&attributes);
-}
-
 void deadline_share(struct deadlines *shared)
 {
     turn.shared = shared;

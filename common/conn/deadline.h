@@ -67,9 +67,7 @@ struct conn *deadline_first(enum clock clock);
  * and conn_drain(); and once the loop has it again, the loop. All functions above take
  * the lock. */
 
-/* From now on this thread's connections stand in these. Borrowed, begun by
- * deadline_share_begin() once for all threads. */
-void deadline_share_begin(struct deadlines *shared);
+/* From now on this thread's connections stand in these. Borrowed; all zero at first. */
 void deadline_share(struct deadlines *shared);
 
 /* Do not name it until it has been in other hands: its next owner is on the way. */

@@ -303,9 +303,23 @@ struct conn *conn_expired(void)
     return deadline_passed();
 }
 
+/* poll(2): may it be read, or written, as it wants to? */
+static bool can_go_on(const struct conn *c)
+{
+    struct pollfd way = { .fd = c->fd,
+                          .events = c->want == WANT_WRITE ? POLLOUT : POLLIN };
+    int n;
+
+    while ((n = poll(&way, 1, 0)) == -1) /* EINTR */
+        continue;
+    return n > 0;
+}
+
 void conn_expire(struct conn *c)
 {
-    if (stop_closes_idle() && c->clock == CLOCK_IDLE)
+    if (can_go_on(c))
+        deadline_suspend(c);
+    else if (stop_closes_idle() && c->clock == CLOCK_IDLE)
         c->want = WANT_CLOSE;
     else
         expire(c);
