@@ -53,7 +53,8 @@ import traceback  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from typing import Any, NamedTuple, cast  # noqa: E402
 
-from experiments import costs, matrix, proxy, reload, throughput, waiting, workers  # noqa: E402
+from experiments import costs, matrix, proxy, reload, throughput  # noqa: E402
+from experiments import upstream, waiting, workers  # noqa: E402
 from lib import context, environment, measure, noise, processes  # noqa: E402
 from lib.context import Context  # noqa: E402
 from report import checks, pictures, report, tables  # noqa: E402
@@ -114,6 +115,9 @@ EXPERIMENTS = [
         proxy.proxy_matrix),
     Experiment("proxy-cost", "A request that is handed on",
         "What does it cost to ask another server instead of answering?", proxy.proxy_cost),
+    Experiment("slow-upstream", "800 clients, an upstream of 2 s",
+        "How many can wait at the same time, and what does each of them cost?",
+        upstream.slow_upstream),
 ]
 # Short connections leave thousands of sockets in TIME_WAIT, which make a look into the kernel's
 # table of sockets slow: they come after those who look.

@@ -168,7 +168,7 @@ def gateway(ctx: context.Context, key: str, port: int) -> candidates.Candidate:
     """With this key, before the upstream on this port."""
     where = f"127.0.0.1:{port}"
     if key == "nginx":
-        return candidates.nginx(upstream=where)
+        return candidates.nginx(gateway=candidates.Gateway(where, REPLY_SECONDS))
     return ctx.stage(key, more=("--upstream", where, "--reply-timeout", str(REPLY_SECONDS)))
 
 

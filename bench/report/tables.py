@@ -206,6 +206,19 @@ COLUMNS: dict[str, list[Column]] = {
                    ("switches", "voluntary_switches_per_request", two, PAGE_ONLY),
                    ("p50 ms", "p50_us", milliseconds, PAGE_ONLY),
                    ("rounds", "rounds", whole, PAGE_ONLY)],
+    "slow-upstream": [("server", "label", word),
+                      ("processes", "processes", whole, PAGE_ONLY),
+                      ("places each", "places_each", whole, PAGE_ONLY),
+                      ("clients", "offered_clients", whole, PAGE_ONLY),
+                      ("waiting", "waiting", whole),
+                      ("offered/s", "offered_per_s", whole),
+                      ("bound/s", "bound_per_s", whole), ("served/s", "req_per_s", one),
+                      ("of bound", "share_of_bound", percent),
+                      ("answers", "served", whole, PAGE_ONLY),
+                      ("failed", "failed", whole, PAGE_ONLY),
+                      ("bytes each", "bytes_per_waiting", whole),
+                      ("slowest s", "slowest_ms", seconds),
+                      ("late", "late_share", percent)],
 }
 
 HEADLINE: list[Column] = [
