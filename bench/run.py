@@ -53,7 +53,7 @@ import traceback  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from typing import Any, NamedTuple, cast  # noqa: E402
 
-from experiments import costs, matrix, proxy, reload, throughput  # noqa: E402
+from experiments import among, costs, matrix, proxy, reload, throughput  # noqa: E402
 from experiments import upstream, waiting, workers  # noqa: E402
 from lib import context, environment, measure, noise, processes  # noqa: E402
 from lib.context import Context  # noqa: E402
@@ -118,6 +118,14 @@ EXPERIMENTS = [
     Experiment("slow-upstream", "800 clients, an upstream of 2 s",
         "How many can wait at the same time, and what does each of them cost?",
         upstream.slow_upstream),
+    Experiment("many-waiting", "9,900 clients wait at once",
+        "How late is the last of them answered, and what memory does one take?",
+        upstream.many_waiting),
+    Experiment("generator-timeout", "A generator without patience",
+        "Are answers that a generator counts as time-outs lost?", upstream.generator_timeout),
+    Experiment("slow-among-fast", "One in ten is slow",
+        "Who else waits when one client in ten makes its handler wait, or compute?",
+        among.slow_among_fast),
 ]
 # Short connections leave thousands of sockets in TIME_WAIT, which make a look into the kernel's
 # table of sockets slow: they come after those who look.

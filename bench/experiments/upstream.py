@@ -9,7 +9,8 @@ import resource
 import time
 from typing import NamedTuple
 
-from experiments.proxy import need_upstream, upstream
+from experiments.costs import IDLE_BYTES
+from experiments.proxy import counts, need_upstream, upstream
 from lib import candidates, measure, processes
 from lib.candidates import Candidate
 from lib.context import Context, Skip
@@ -26,6 +27,7 @@ RATE_TOLERANCE = 0.02    # of requests per second
 GOAL_TOLERANCE = 0.01    # for one process that can hold all clients
 SAMPLE_MS = 10
 ROOM_FDS = 200           # descriptors that are no client's and no upstream's
+STACK_PAGE = 4096
 
 
 def options(port: int) -> tuple[str, ...]:
@@ -258,3 +260,183 @@ def slow_result(rows: list[Row], ms: int) -> Findings:
     return checks.findings(found, prediction=slow_prediction(rows, ms), rows=rows,
                            finding=f"{slow_told(rows)} {checks.sentence(found)}",
                            figure=slow_figure(rows))
+
+
+# ---- many-waiting ----------------------------------------------------------------------------
+
+MEMORY_GOALS = {"callbacks": (IDLE_BYTES, 400), "own": (STACK_PAGE, 5 << 10),
+                "shared": (IDLE_BYTES, 3 << 10)}  # bytes: the least there can be, and the goal
+LATENESS = 0.1           # of the upstream's time: how much later the slowest answer may be
+
+
+def stack_kind(candidate: Candidate) -> str:
+    """Whose goal it has."""
+    if candidate.model == "callbacks":
+        return "callbacks"
+    return "shared" if "--shared-stack" in candidate.args else "own"
+
+
+def most_clients(wanted: int) -> int:
+    """As many as there are descriptors for: one that waits takes two of the server."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return min(wanted, (hard - ROOM_FDS) // 2)
+
+
+def waiting_herd(ctx: Context, server: processes.Server, clients: int, ms: int) -> \
+        contextlib.AbstractContextManager[measure.Crowd]:
+    """Clients that ask once, and stay."""
+    return ctx.crowd(server, clients, "idle", patience=0, path=f"/upstream?ms={ms}",
+                     late=ms * (1 + LATENESS) / 1000)
+
+
+def cold_herd(ctx: Context, server: processes.Server, slow: processes.Server, clients: int) -> Row:
+    """The server's first herd, in two parts, for memory is taken by their difference."""
+    ms, few = ctx.p["upstream_ms"], clients // 10
+    with waiting_herd(ctx, server, few, ms * 3 // 2) as first:
+        time.sleep(0.15 * ms / 1000)
+        before = measure.private_bytes(server.pid)
+        with waiting_herd(ctx, server, clients - few, ms) as rest:
+            time.sleep(0.9 * ms / 1000)
+            held = measure.private_bytes(server.pid)
+            at_once = counts(slow.port)["waiting"]
+            for crowd in (rest, first):
+                crowd.wait()
+            report, others = rest.finish(), first.finish()
+    return {"bytes_per_waiting": (held - before) / (clients - few), "waiting_at_once": at_once,
+            "cold_slowest_ms": (report["total_us"]["max"] or 0) / 1000,
+            "failed": report["failed"] + others["failed"] + unserved(report, clients - few)
+            + unserved(others, few)}
+
+
+def unserved(report: Row, clients: int) -> int:
+    return clients - int(report["served"]) - int(report["failed"])
+
+
+def many_row(ctx: Context, candidate: Candidate, slow: processes.Server, clients: int) -> Row:
+    ms = ctx.p["upstream_ms"]
+    with ctx.server(candidate) as server:
+        ctx.check(server, "before the clients came")
+        warm(server)
+        ctx.say(f"{candidate.label}, {clients} clients")
+        row = cold_herd(ctx, server, slow, clients)
+        with waiting_herd(ctx, server, clients, ms) as herd:
+            herd.wait()
+            report = herd.finish()
+        ctx.check(server, "after the clients left")
+    row["failed"] += report["failed"] + unserved(report, clients)
+    if row["failed"]:
+        ctx.problem(f"{candidate.label}: {row['failed']} of {clients} clients, twice, were not "
+                    "answered")
+    kind = stack_kind(candidate)
+    low, high = MEMORY_GOALS[kind]
+    return {"candidate": candidate.key, "label": candidate.label, "model": candidate.model,
+            "stack": kind, "waiting": clients, "least_bytes": low, "goal_bytes": high, **row,
+            "p50_ms": report["total_us"]["p50"] / 1000 if report["served"] else None,
+            "slowest_ms": report["total_us"]["max"] / 1000 if report["served"] else None,
+            "late": report["late"]}
+
+
+def many_waiting(ctx: Context) -> Findings:
+    """Each before an upstream of its own: its connections in TIME_WAIT are in nobody's way."""
+    ctx.need_crowd()
+    need_upstream(ctx)
+    clients = most_clients(ctx.p["many_waiting"])
+    rows = []
+    for key in candidates.keys("callbacks", "coroutines"):
+        with ctx.server(upstream(ctx), ctx.generator_cpus) as slow:
+            rows += [many_row(ctx, candidate, slow, clients)
+                     for candidate in ctx.some(key, more=options(slow.port))]
+    if not rows:
+        raise Skip("none of its stages was chosen")
+    return many_result(rows, ctx.p["upstream_ms"])
+
+
+def many_checks(rows: list[Row], ms: int) -> list[Check]:
+    return [check for row in rows for check in (
+        checks.exactly(f"{row['label']}, waiting at once", row["waiting_at_once"],
+                       row["waiting"]),
+        checks.between(f"{row['label']}, slowest answer, ms", row["slowest_ms"], ms, ms,
+                       ms * (1 + LATENESS), f"+{LATENESS * 100:.0f} %"),
+        checks.between(f"{row['label']}, bytes for one that waits", row["bytes_per_waiting"],
+                       None, row["least_bytes"], row["goal_bytes"],
+                       f"{row['least_bytes']:,} to {row['goal_bytes']:,} bytes"))]
+
+
+def many_result(rows: list[Row], ms: int) -> Findings:
+    found, clients = many_checks(rows, ms), rows[0]["waiting"]
+    told = "; ".join(
+        f"{row['label']} {(row['slowest_ms'] or 0) / 1000:.3f} s (the first time "
+        f"{row['cold_slowest_ms'] / 1000:.3f} s), {row['bytes_per_waiting']:,.0f} bytes"
+        for row in rows)
+    return checks.findings(
+        found,
+        prediction={
+            "text": (f"{clients:,} clients ask within a second, and all wait for an upstream of "
+                     f"{ms / 1000:g} s at the same time: as many as there are descriptors for, "
+                     "since each takes two of the server's. If waiting costs no cpu, the last "
+                     f"is answered within {ms * (1 + LATENESS) / 1000:g} s, once the memory was "
+                     "there before. Of memory a callback takes what the handler must remember; "
+                     f"a coroutine its stack, and that is a page of {STACK_PAGE:,} bytes at "
+                     "least; where the stack is shared, a copy of what was live on it."),
+            "value": {**{f"{row['candidate']}_goal_bytes": row["goal_bytes"] for row in rows},
+                      "slowest_ms": ms, "waiting": clients}},
+        rows=rows,
+        finding=f"With {clients:,} waiting at once, slowest answer and bytes for each: {told}. "
+                f"{checks.sentence(found)}",
+        figure=None)
+
+
+# ---- generator-timeout -----------------------------------------------------------------------
+
+def generator_timeout(ctx: Context) -> Findings:
+    """One server, one kind of load, two generators at the same time."""
+    ctx.need("wrk", "wrk")
+    need_upstream(ctx)
+    clients, rows = ctx.p["waiting_clients"] // 8, []
+    keys = candidates.keys("coroutines", "callbacks")[:1]
+    with ctx.server(upstream(ctx), ctx.generator_cpus) as slow:
+        where = Setting((keys or ["nginx"])[0], PROCESSES, None, SOURCE_COROUTINES)
+        with ctx.server(where.candidate(ctx, slow.port)) as server:
+            ctx.check(server, "before the load")
+            ctx.say(server.candidate.label)
+            loads = [(patience, measure.Load(server.port, clients, ctx.generator_cpus,
+                                             path=f"/upstream?ms={WRK_SECONDS * 1000}",
+                                             timeout_s=patience))
+                     for patience in (WRK_SECONDS, PATIENCE_SECONDS)]
+            for patience, load in loads:
+                found = load.finish(ctx.p["patience_seconds"])
+                rows.append(patience_row(ctx, server, clients, patience, found))
+    return patience_result(rows)
+
+
+def patience_row(ctx: Context, server: processes.Server, clients: int, patience: int,
+                 found: Row) -> Row:
+    served = found["requests"] - found["non_2xx"]
+    label = f"wrk --timeout {patience}s"
+    if not served or found["non_2xx"]:
+        ctx.problem(f"{label}: {served} answers with status 200, {found['non_2xx']} without")
+    return {"candidate": server.candidate.key, "label": label,
+            "server": server.candidate.label, "patience_seconds": patience,
+            "offered_clients": clients, "answers": found["requests"], "served": served,
+            "late": found["timeouts"],
+            "late_share": found["timeouts"] / found["requests"] if found["requests"] else None,
+            "slowest_ms": found["max_us"] / 1000}
+
+
+def patience_result(rows: list[Row]) -> Findings:
+    found = [checks.exactly(f"{row['label']}, share of answers that are counted as time-outs",
+                            row["late_share"], int(row["patience_seconds"] <= WRK_SECONDS))
+             for row in rows]
+    told = "; ".join(f"{row['label']} counts {row['late']} of {row['answers']} answers, "
+                     f"{row['served']} of which have status 200" for row in rows)
+    return checks.findings(
+        found,
+        prediction={
+            "text": (f"An upstream of {WRK_SECONDS} s answers nobody sooner. wrk's own patience "
+                     f"is {WRK_SECONDS} s, so it counts every answer as a time-out, though it "
+                     f"came; with {PATIENCE_SECONDS} s it counts none. The same server, the "
+                     "same time."),
+            "value": {"impatient_share": 1, "patient_share": 0}},
+        rows=rows,
+        finding=f"As time-outs {told}. {checks.sentence(found)}",
+        figure=None)

@@ -29,6 +29,9 @@ class Form(TypedDict):
     waiting_clients: int
     upstream_ms: int
     upstream_rounds: int
+    many_waiting: int
+    patience_seconds: float
+    among_seconds: float
     silent: list[int]
     herd: list[int]
     herd_loop: list[int]
@@ -54,7 +57,8 @@ class Form(TypedDict):
 # turns at `main_clients`; other_rounds: at the other numbers of clients; contestants, cost and
 # matrix_rows: the stages that take part (None: all); proxy_cases: of proxy-matrix, likewise.
 # reload_seconds: between two reloads. waiting_clients ask an upstream that takes upstream_ms,
-# upstream_rounds times each.
+# upstream_rounds times each; many_waiting ask it at once; patience_seconds: of generator-timeout;
+# among_seconds: of each load of slow-among-fast.
 FORMS: dict[str, Form] = {
     "smoke": {
         "seconds": 0.1, "rounds": 1, "other_rounds": 1, "clients": [16], "main_clients": 16,
@@ -68,6 +72,7 @@ FORMS: dict[str, Form] = {
         "proxy_cases": ["length", "close-idle", "close-idle-post", "short", "chunk-last",
                         "chunk-cut-old", "never", "refused"],
         "waiting_clients": 40, "upstream_ms": 200, "upstream_rounds": 2,
+        "many_waiting": 300, "patience_seconds": 2.3, "among_seconds": 0.5,
     },
     "short": {
         "seconds": 0.5, "rounds": 3, "other_rounds": 1, "clients": [1, 8, 64, 512],
@@ -79,6 +84,7 @@ FORMS: dict[str, Form] = {
         "idle": 10000, "probe_seconds": 0.3, "deadline_seconds": 0.4, "matrix_rows": None,
         "reloads": 4, "reload_seconds": 0.8, "reload_sample_ms": 100,
         "proxy_cases": None, "waiting_clients": 800, "upstream_ms": 2000, "upstream_rounds": 2,
+        "many_waiting": 9900, "patience_seconds": 4.4, "among_seconds": 3.0,
     },
     "full": {
         "seconds": 1.5, "rounds": 7, "other_rounds": 2,
@@ -91,6 +97,7 @@ FORMS: dict[str, Form] = {
         "deadline_seconds": 1.0, "matrix_rows": None,
         "reloads": 20, "reload_seconds": 3.0, "reload_sample_ms": 250,
         "proxy_cases": None, "waiting_clients": 800, "upstream_ms": 2000, "upstream_rounds": 5,
+        "many_waiting": 9900, "patience_seconds": 8.6, "among_seconds": 20.0,
     },
 }
 

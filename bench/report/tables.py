@@ -39,6 +39,10 @@ def seconds(ms: float) -> str:
     return f"{ms / 1000:.2f}"
 
 
+def three_seconds(ms: float) -> str:
+    return f"{ms / 1000:.3f}"
+
+
 def kib(value: float) -> str:
     return f"{value / 1024:,.1f}"
 
@@ -211,7 +215,7 @@ COLUMNS: dict[str, list[Column]] = {
                       ("places each", "places_each", whole, PAGE_ONLY),
                       ("clients", "offered_clients", whole, PAGE_ONLY),
                       ("waiting", "waiting", whole),
-                      ("offered/s", "offered_per_s", whole),
+                      ("offered/s", "offered_per_s", whole, PAGE_ONLY),
                       ("bound/s", "bound_per_s", whole), ("served/s", "req_per_s", one),
                       ("of bound", "share_of_bound", percent),
                       ("answers", "served", whole, PAGE_ONLY),
@@ -219,6 +223,30 @@ COLUMNS: dict[str, list[Column]] = {
                       ("bytes each", "bytes_per_waiting", whole),
                       ("slowest s", "slowest_ms", seconds),
                       ("late", "late_share", percent)],
+    "many-waiting": [("server", "label", word), ("waiting", "waiting", whole),
+                     ("failed", "failed", whole), ("slowest s", "slowest_ms", three_seconds),
+                     ("p50 s", "p50_ms", three_seconds),
+                     ("first time s", "cold_slowest_ms", three_seconds),
+                     ("late", "late", whole, PAGE_ONLY),
+                     ("bytes each", "bytes_per_waiting", whole),
+                     ("goal", "goal_bytes", whole),
+                     ("at once", "waiting_at_once", whole, PAGE_ONLY)],
+    "generator-timeout": [("generator", "label", word), ("server", "server", word),
+                          ("clients", "offered_clients", whole),
+                          ("answers", "answers", whole),
+                          ("status 200", "served", whole), ("time-outs", "late", whole),
+                          ("longest s", "slowest_ms", seconds)],
+    "slow-among-fast": [("server", "label", word), ("one in ten", "load", word),
+                        ("others", "clients", whole),
+                        ("slow", "slow_clients", whole, PAGE_ONLY),
+                        ("failed", "failed", whole, PAGE_ONLY),
+                        ("p50 ms", "p50_ms", two), ("p99 ms", "p99_ms", one),
+                        ("predicted", "predicted_p99_ms", one),
+                        ("from", "predicted_p99_low_ms", one, PAGE_ONLY),
+                        ("to", "predicted_p99_high_ms", one, PAGE_ONLY),
+                        ("longest ms", "max_ms", one, PAGE_ONLY),
+                        ("held up", "late_share", percent),
+                        ("predicted", "predicted_late_share", percent)],
 }
 
 HEADLINE: list[Column] = [
