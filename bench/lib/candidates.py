@@ -74,6 +74,20 @@ def keys(*models: str) -> list[str]:
     return [key for key, _, _, _, model in STAGES if model in models]
 
 
+def usual(*models: str) -> list[str]:
+    """Of each stage that serves in one of these ways its usual mode."""
+    return [key for key, _, program, _, model in STAGES if model in models
+            and key == f"stage{program.removeprefix('stage').partition('_')[0]}"]
+
+
+# Where a handler that waits does not hold up all others: the usual modes.
+WAITERS = ("threads", "callbacks", "coroutines")
+
+
+def model_of(key: str) -> str:
+    return next((row[4] for row in STAGES if row[0] == key), "")
+
+
 def inside(model: str, threads: int | None, coroutines: int | None) -> tuple[str, ...]:
     """The options that say how many may wait in one process."""
     if model == "threads":

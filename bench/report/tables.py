@@ -98,6 +98,7 @@ LOAD = [("server", "label", word), ("clients", "clients", whole, PAGE_ONLY), *SE
         ("wrk cpu", "generator_cpu_share", percent),
         ("generator-bound", "generator_bound", yes, PAGE_ONLY),
         ("x stage 3", "ratio_to_stage3_median", two, PAGE_ONLY),
+        ("x stage 4", "ratio_to_stage4_median", two, PAGE_ONLY),
         ("checks passed", "blackbox_passed", whole, PAGE_ONLY),
         ("of", "blackbox_checks", whole, PAGE_ONLY)]
 HANDLER = [("server", "label", word), ("workers", "workers", whole),
@@ -201,12 +202,13 @@ COLUMNS: dict[str, list[Column]] = {
              ("threads", "threads", whole, PAGE_ONLY)],
     "proxy-cost": [("server", "label", word), ("clients", "clients", whole),
                    ("requests", "requests", whole), ("failed", "failed", whole),
-                   ("req/s", "req_per_s", whole), ("own us", "own_us", two),
+                   ("req/s", "req_per_s", whole, PAGE_ONLY), ("own us", "own_us", two),
                    ("min", "own_us_min", two, PAGE_ONLY),
                    ("max", "own_us_max", two, PAGE_ONLY),
                    ("relayed us", "relayed_us", two),
                    ("min", "relayed_us_min", two), ("max", "relayed_us_max", two),
                    ("x own", ratio_of("ratio"), word),
+                   ("x nginx", "ratio_to_nginx_median", two),
                    ("switches", "voluntary_switches_per_request", two, PAGE_ONLY),
                    ("p50 ms", "p50_us", milliseconds, PAGE_ONLY),
                    ("rounds", "rounds", whole, PAGE_ONLY)],
@@ -328,10 +330,10 @@ def matrix_lines(result: Result) -> str:
     """The failure matrix for a terminal: a letter and a factor in each cell."""
     letters = {"unaffected": "ok", "degraded": "x", "stopped": "STOP", "faster": "fast"}
     heads = [fault["key"] for fault in result["faults"]]
-    short = {"silent": "silent", "half": "half", "slow-reader": "reader", "reset": "reset",
+    short = {"silent": "mute", "half": "half", "slow-reader": "reads", "reset": "reset",
              "idle-herd": "herd", "no-descriptors": "no fd", "slow-handler": "slow",
-             "busy-handler": "busy", "worker-killed": "killed"}
-    lines = ["".ljust(17) + "".join(short.get(head, head)[:6].rjust(7) for head in heads)]
+             "slow-upstream": "up", "busy-handler": "busy", "worker-killed": "kill"}
+    lines = ["".ljust(17) + "".join(short.get(head, head)[:5].rjust(6) for head in heads)]
     for row in result["rows"]:
         line = row["label"][:16].ljust(17)
         for head in heads:
@@ -339,7 +341,7 @@ def matrix_lines(result: Result) -> str:
             text = letters[one_cell["state"]]
             if text == "x" and one_cell["factor"]:
                 text = f"x{one_cell['factor']:.0f}"
-            line += text.rjust(7)
+            line += text.rjust(6)
         lines.append(line)
     return "\n".join(lines)
 
