@@ -284,8 +284,9 @@ def most_clients(wanted: int) -> int:
 
 def waiting_herd(ctx: Context, server: processes.Server, clients: int, ms: int) -> \
         contextlib.AbstractContextManager[measure.Crowd]:
-    """Clients that ask once, and stay."""
-    return ctx.crowd(server, clients, "idle", patience=0, path=f"/upstream?ms={ms}",
+    """Clients that ask once, and go when they have their answer."""
+    return ctx.crowd(server, clients, "keep-alive", patience=0, path=f"/upstream?ms={ms}",
+                     requests=clients, timeout=PATIENCE_SECONDS,
                      late=ms * (1 + LATENESS) / 1000)
 
 
@@ -299,8 +300,6 @@ def cold_herd(ctx: Context, server: processes.Server, slow: processes.Server, cl
             time.sleep(0.9 * ms / 1000)
             held = measure.private_bytes(server.pid)
             at_once = counts(slow.port)["waiting"]
-            for crowd in (rest, first):
-                crowd.wait()
             report, others = rest.finish(), first.finish()
     return {"bytes_per_waiting": (held - before) / (clients - few), "waiting_at_once": at_once,
             "cold_slowest_ms": (report["total_us"]["max"] or 0) / 1000,
