@@ -46,7 +46,8 @@ Arrival = tuple[float, bool]  # when it is due, in s from the beginning; whether
 
 def schedule(seconds: float) -> list[Arrival]:
     """The same for all servers, in every run: so the model can be asked what comes of it."""
-    dice, due, found = random.Random(SEED), 0.0, []
+    dice, due = random.Random(SEED), 0.0
+    found: list[Arrival] = []
     while True:
         due += dice.expovariate(PER_S)
         if due >= seconds:

@@ -295,9 +295,9 @@ def switches(ctx: Context, candidate: Candidate) -> Row:
 def cost(ctx: Context) -> Findings:
     ctx.need("strace", "strace")
     ctx.need("wrk", "wrk")
-    keys = ctx.p["cost"] or ("stage1", "stage2", "stage3-select", "stage3-poll", "stage4",
-                             "stage4-edge", *candidates.keys(*candidates.WAITERS))
-    wanted = ctx.some(*keys) + (ctx.peers()[:1] if ctx.p["cost"] else ctx.peers())
+    keys = ("stage1", "stage2", "stage3-select", "stage3-poll", "stage4", "stage4-edge",
+            *candidates.keys(*candidates.WAITERS))
+    wanted = ctx.some(*[key for key in keys if key in (ctx.p["cost"] or keys)]) + (ctx.peers()[:1] if ctx.p["cost"] else ctx.peers())
     rows = []
     for candidate in wanted:
         ctx.say(candidate.label)

@@ -32,7 +32,7 @@ def prefork_workers(ctx: Context) -> int:
 
 def contestants(ctx: Context, close: bool = False) -> list[Candidate]:
     stages = [ctx.stage(key, prefork_workers(ctx) if key == "stage2" else 1)
-              for key in ctx.p["contestants"] or STAGE_KEYS]
+              for key in ctx.contestants(*STAGE_KEYS)]
     return ctx.peers(close) + [stage for stage in stages if ctx.wanted(stage)]
 
 
@@ -78,7 +78,7 @@ def merge(rows: list[Row]) -> list[Row]:
                 one[f"ratio_to_floor_{name}"] = value
         if key == "php":
             one.update(beside(group, groups.get((clients, PHP_BESIDE), []), "stage3"))
-        if candidates.model_of(key) in OVER_STAGE4:
+        if key != "floor":
             one.update(beside(group, groups.get((clients, "stage4"), []), "stage4"))
         one["generator_bound"] = sum(row["generator_bound"] for row in group) * 2 > len(group)
         merged.append(one)

@@ -204,7 +204,7 @@ def slow_upstream(ctx: Context) -> Findings:
     found = settings(ctx)
     if not found:
         raise Skip("none of its servers was chosen")
-    rows = {}
+    rows: dict[Setting, Row] = {}
     for slot in slots(found, ctx):
         with ctx.server(upstream(ctx), ctx.generator_cpus) as slow:
             rows.update(zip(slot, one_slot(ctx, slot, slow.port)))

@@ -62,12 +62,12 @@ class Form(TypedDict):
 FORMS: dict[str, Form] = {
     "smoke": {
         "seconds": 0.1, "rounds": 1, "other_rounds": 1, "clients": [16], "main_clients": 16,
-        "contestants": ["stage1", "stage4"],
+        "contestants": ["stage1", "stage4", "stage6", "stage7"],
         "silent": [0, 1], "herd": [0, 100], "herd_loop": [200], "herd_seconds": 0.1,
         "cliff": 1100, "cliff_seconds": 0.1, "workers": [1, 2], "handler_seconds": 0.2,
-        "balance": 40, "traced": (10, 60), "cost": ["stage1", "stage4"], "readers": 6,
+        "balance": 40, "traced": (10, 60), "cost": ["stage1", "stage4", "stage7"], "readers": 6,
         "kills": 2, "grown_up_seconds": 0, "idle": 300, "probe_seconds": 0.05,
-        "deadline_seconds": 0.12, "matrix_rows": ["stage4"],
+        "deadline_seconds": 0.12, "matrix_rows": ["stage4", "stage5"],
         "reloads": 1, "reload_seconds": 0.1, "reload_sample_ms": 20,
         "proxy_cases": ["length", "close-idle", "close-idle-post", "short", "chunk-last",
                         "chunk-cut-old", "never", "refused"],
