@@ -28,7 +28,10 @@ SLOPE_TOLERANCE = 0.3    # of ns per idle client, for who looks at all of them
 FLAT_NS = 1              # per idle client, for who does not
 REPLY_BYTES = 4 << 20
 READ_BYTES_PER_S = 64 << 10
-READER_BYTES, READER_ROOM = 224, 300  # of the process for one: the connection's struct
+# Bytes of the process for one, by model, and room: the connection's struct; with an event of
+# libevent's; and the half-sent piece of the answer that a coroutine keeps while it waits.
+READER_BYTES = {"loop": (224, 300), "threads": (224, 300), "callbacks": (400, 500),
+                "coroutines": (66000, 6000)}
 
 
 # ---- silent-clients ------------------------------------------------------------------------
@@ -547,7 +550,8 @@ def slow_readers(ctx: Context) -> Findings:
                 held_kernel = measure.tcp_memory_bytes() - kernel
                 report = crowd.finish()
             ctx.check(server, "after the readers left")
-        rows.append({"candidate": candidate.key, "label": candidate.label, "readers": readers,
+        rows.append({"candidate": candidate.key, "label": candidate.label,
+                     "model": candidate.model, "readers": readers,
                      "established_clients": report["established"],
                      "wait_alone_us": measure.median(alone),
                      "wait_us": measure.median(waits), "wait_p99_us":
@@ -561,14 +565,14 @@ def slow_readers(ctx: Context) -> Findings:
 def readers_checks(row: Row) -> list[Check]:
     """Who blocks answers nobody; who does not answers as soon as before (two times either way),
     and holds no more for a reader than for an idle client."""
-    label, blocks = row["label"], row["candidate"] in ("stage1", "stage2")
+    label, blocks = row["label"], row["model"] == "blocking"
     found = [checks.exactly(f"{label}, stopped", int(row["stopped"]), int(blocks))]
     if not blocks:
         alone = row["wait_alone_us"]
         found += [checks.between(f"{label}, wait of a fresh client, µs", row["wait_us"], alone,
                                  alone / 2, alone * 2, "× 2 either way"),
                   checks.near(f"{label}, bytes of the process per reader",
-                              row["process_bytes_per_reader"], READER_BYTES, READER_ROOM,
+                              row["process_bytes_per_reader"], *READER_BYTES[row["model"]],
                               "bytes")]
     return found
 
@@ -581,9 +585,11 @@ def readers_prediction(readers: int) -> Prediction:
                      f"all of at most {BLOCKING_WORKERS} workers: nobody else is served. A "
                      "loop goes on, and since the body is made on the way out a reader "
                      "costs it its struct, some 200 bytes; the rest is the socket's own, in "
-                     "the kernel."),
+                     "the kernel. A coroutine that waits in send(2) does keep the piece of "
+                     f"{READER_BYTES['coroutines'][0] >> 10} KiB that it was about to send."),
             "value": {"blocked_seconds": seconds, "stopped": ["stage1", "stage2"],
-                      "process_bytes_per_reader": READER_BYTES}}
+                      "process_bytes_per_reader": {model: n for model, (n, _) in
+                                                   READER_BYTES.items()}}}
 
 
 def readers_told(rows: list[Row]) -> str:
