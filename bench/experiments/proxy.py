@@ -23,7 +23,7 @@ THREADS = 1              # each has connections of its own, and a case is about 
 PATIENCE_SECONDS = 2.5   # of the client: longer than the gateway's
 SPOILT_SECONDS = 2.0     # for an idle connection to be seen closed or spoken on
 COST_BYTES = 12
-NGINX_SHARE = (0.45, 0.85)  # of what a request through nginx costs
+NGINX_SHARE = (0.3, 0.85)   # of what a request through nginx costs
 
 # What was before a case: so there is no idle connection to the upstream, or one.
 COLD, WARM = "n=3&fault=http10", "n=3"
