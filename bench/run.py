@@ -388,7 +388,8 @@ def instructions(options: argparse.Namespace) -> list[Row] | None:
     "instructions" there. None for a part of a run, and where it cannot tell."""
     if options.form == "smoke" or options.only or options.stages:
         return None
-    command = [sys.executable, os.path.join(ROOT, "tests", "counts", "counts.py"), "--json", options.build]
+    command = [sys.executable, os.path.join(ROOT, "tests", "counts", "counts.py"), "--json",
+               options.build]
     try:
         done = subprocess.run(command, capture_output=True, timeout=COUNTS_SECONDS, check=True,
                               stdin=subprocess.DEVNULL)

@@ -119,7 +119,19 @@ METHOD = [
     "What the client of a gateway sees is read by a parser of ours that takes nothing for whole "
     "whose end did not come, and how often the upstream was asked is the upstream's own count "
     "(bench/servers/slow_upstream.c). nginx is a gateway with keepalive, proxy_http_version 1.1, "
-    "time-outs of 1 s, and its own defaults for all else; it is shown, and not judged.",
+    "the stages' time-outs, and its own defaults for all else; it is shown, and not judged. It "
+    "keeps as many idle connections to the upstream as it needed at once, as the stages do: with "
+    "fewer than there are clients it would connect anew for most of them.",
+    "Who waits for an upstream of seconds uses no cpu, so servers that have too few places are "
+    "measured at the same time, and the others one by one. Requests per second are the answers "
+    "of the rounds after the first, by the time from the middle of the first round to that of "
+    "the last; so it does not matter where in a round the measuring ends. Memory of one that "
+    "waits is what the private memory of the server has grown by, for each; where the places "
+    "were made at the start, what one place more takes.",
+    "Clients that come by a schedule come whether or not those before them were answered, each "
+    "on a connection of its own; the schedule is the same for all servers, and was put to a "
+    "model of queues before. Their wait begins when they connect: a delay of the generator's "
+    "own is no wait for the server.",
     "System calls are counted by strace, in two runs of different length whose difference is "
     "taken, and never timed. Memory of idle connections is the private memory of the server with "
     "all of a herd less that with a tenth of it.",
