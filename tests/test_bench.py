@@ -1447,6 +1447,7 @@ class Page(unittest.TestCase):
         results = fixture()
         text, parser = self.page(results)
         self.assertIn('<h2 id="models">', text)
+        self.assertIn('<td data-head="bytes for one that waits">', text)  # for narrow screens
         for row in results["models"]:
             self.assertIn(row["holds"], parser.text)
         del results["models"]  # as in runs that were saved before there was such a table
@@ -1457,6 +1458,7 @@ class Page(unittest.TestCase):
         boxes = re.findall(r'<div class="scroll" tabindex="0" [^>]*><table', text)
         self.assertGreater(len(boxes), 10)
         self.assertEqual(len(boxes), text.count("<table"))
+        self.assertNotIn('aria-label=""', text)
 
     def test_way_back(self) -> None:
         results = fixture()
