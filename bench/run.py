@@ -58,7 +58,7 @@ from collections.abc import Callable  # noqa: E402
 from typing import Any, NamedTuple, cast  # noqa: E402
 
 from experiments import among, costs, matrix, proxy, reload, throughput  # noqa: E402
-from experiments import upstream, waiting, workers  # noqa: E402
+from experiments import switch, upstream, waiting, workers  # noqa: E402
 from lib import context, environment, lines, measure, noise, processes  # noqa: E402
 from lib.context import Context  # noqa: E402
 from report import checks, models, pictures, report, tables  # noqa: E402
@@ -130,6 +130,8 @@ EXPERIMENTS = [
     Experiment("slow-among-fast", "One in ten is slow",
         "Who else waits when one client in ten makes its handler wait, or compute?",
         among.slow_among_fast),
+    Experiment("switch", "To let another run",
+        "What does a switch from one that waits to another cost?", switch.switch),
 ]
 # Short connections leave thousands of sockets in TIME_WAIT, which make a look into the kernel's
 # table of sockets slow: they come after those who look.
@@ -336,7 +338,7 @@ def conclude(results: Results, options: argparse.Namespace, folder: str) -> int:
               "brackets where it is not measured: spread over effect; idle: bytes per\n"
               "connection; req/s and served: keep-alive")
         print(tables.text_table(tables.HEADLINE, results["headline"]))
-    if results["models"]:
+    if results.get("models"):
         print("\nOne handler that waits 2 s, for 800 clients (req/s of 400, bytes for one that\n"
               "waits); CPU of a request handed on over nginx's, of an answer of its own over\n"
               "stage 4's; p99 of others, ms, beside one in ten that waits, or computes")
@@ -386,7 +388,8 @@ def instructions(options: argparse.Namespace) -> list[Row] | None:
     "instructions" there. None for a part of a run, and where it cannot tell."""
     if options.form == "smoke" or options.only or options.stages:
         return None
-    command = [sys.executable, os.path.join(ROOT, "tests", "counts", "counts.py"), "--json", options.build]
+    command = [sys.executable, os.path.join(ROOT, "tests", "counts", "counts.py"), "--json",
+               options.build]
     try:
         done = subprocess.run(command, capture_output=True, timeout=COUNTS_SECONDS, check=True,
                               stdin=subprocess.DEVNULL)

@@ -25,8 +25,9 @@ CALLS_ROOM = 0.1         # system calls a request
 IDLE_BYTES = 224         # of a connection that idles: its struct, and places in tables
 # The same by what holds it: an event of libevent's, or a coroutine, with a stack of its own or a
 # copy of what it had on a shared one.
-IDLE = {"loop": IDLE_BYTES, "threads": IDLE_BYTES, "callbacks": 400, "coroutines": 4500,
-        "shared": 1100}
+IDLE = {"loop": IDLE_BYTES, "threads": IDLE_BYTES,
+        "callbacks": IDLE_BYTES + 128 + 40,  # struct event; what the base has of a descriptor
+        "coroutines": 4500, "shared": 1100}
 THINK_SECONDS = 0.001    # between answer and next request: the server is back at its wait
 WAITS = ("select", "pselect6", "poll", "ppoll", "epoll_wait", "epoll_pwait", "epoll_pwait2")
 RECEIVES = ("recvfrom", "read", "readv", "recvmsg")

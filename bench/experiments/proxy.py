@@ -19,11 +19,10 @@ from report import checks
 from results import Check, Findings, Gateway, Row
 
 REPLY_SECONDS = 1        # --reply-timeout, and nginx's proxy_*_timeout
-THREADS = 1              # each has connections of its own, and a case is about a certain one
 PATIENCE_SECONDS = 2.5   # of the client: longer than the gateway's
 SPOILT_SECONDS = 2.0     # for an idle connection to be seen closed or spoken on
 COST_BYTES = 12
-NGINX_SHARE = (0.45, 0.85)  # of what a request through nginx costs
+NGINX_SHARE = (0.3, 0.85)   # of what a request through nginx costs
 
 # What was before a case: so there is no idle connection to the upstream, or one.
 COLD, WARM = "n=3&fault=http10", "n=3"
@@ -167,14 +166,12 @@ def gateways(ctx: context.Context, *keys: str) -> list[str]:
     return found
 
 
-def gateway(ctx: context.Context, key: str, port: int,
-            threads: int | None = None) -> candidates.Candidate:
+def gateway(ctx: context.Context, key: str, port: int) -> candidates.Candidate:
     """With this key, before the upstream on this port."""
     where = f"127.0.0.1:{port}"
     if key == "nginx":
         return candidates.nginx(gateway=candidates.Gateway(where, REPLY_SECONDS))
-    return ctx.stage(key, more=("--upstream", where, "--reply-timeout", str(REPLY_SECONDS)),
-                     threads=threads)
+    return ctx.stage(key, more=("--upstream", where, "--reply-timeout", str(REPLY_SECONDS)))
 
 
 # ---- One case ------------------------------------------------------------------------------
@@ -274,7 +271,7 @@ def cells_of(ctx: context.Context, key: str) -> tuple[str, dict[str, dict[str, A
     """The label of a gateway, and its cells."""
     cells: dict[str, dict[str, Any]] = {}
     with ctx.server(upstream(ctx), ctx.generator_cpus) as slow, \
-            ctx.server(gateway(ctx, key, slow.port, THREADS)) as server:
+            ctx.server(gateway(ctx, key, slow.port)) as server:
         label = str(server.candidate.label)
         ctx.check(server, "before the faults")
         for case in chosen(ctx):
@@ -287,7 +284,7 @@ def cells_of(ctx: context.Context, key: str) -> tuple[str, dict[str, dict[str, A
             ctx.say(f"{label}, {case.key}")
             with contextlib.ExitStack() as stack:
                 port = ports(ctx, case, stack)
-                server = stack.enter_context(ctx.server(gateway(ctx, key, port, THREADS)))
+                server = stack.enter_context(ctx.server(gateway(ctx, key, port)))
                 cells[case.key] = measured(case, server.port, None)
     return label, cells
 

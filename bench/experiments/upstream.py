@@ -45,8 +45,7 @@ class Setting(NamedTuple):
     def candidate(self, ctx: Context, port: int) -> Candidate:
         """Before the upstream on this port."""
         if self.key == "nginx":
-            gateway = candidates.Gateway(f"127.0.0.1:{port}", PATIENCE_SECONDS,
-                                         ctx.p["waiting_clients"])
+            gateway = candidates.Gateway(f"127.0.0.1:{port}", PATIENCE_SECONDS)
             return candidates.nginx(self.workers, gateway)
         return ctx.stage(self.key, self.workers, more=options(port), threads=self.threads,
                          coroutines=self.coroutines)

@@ -164,7 +164,6 @@ class Gateway(NamedTuple):
     """What nginx's /upstream needs to know."""
     upstream: str = NO_UPSTREAM  # ADDRESS:PORT
     patience_seconds: int = 1    # with connecting, sending, and each wait for the answer
-    idle: int = 16               # connections to the upstream that a worker keeps; as a stage
 
 
 def nginx_command(candidate: Candidate, folder: str, gateway: Gateway) -> list[str]:
@@ -173,7 +172,7 @@ def nginx_command(candidate: Candidate, folder: str, gateway: Gateway) -> list[s
     with open(os.path.join(SERVERS, "nginx.conf.in"), encoding="utf-8") as file:
         text = file.read()
     for name, value in (("PORT", port), ("DIR", folder), ("WORKERS", candidate.workers),
-                        ("UPSTREAM", gateway.upstream), ("IDLE", gateway.idle),
+                        ("UPSTREAM", gateway.upstream),
                         ("PATIENCE", gateway.patience_seconds)):
         text = text.replace(f"@{name}@", str(value))
     path = os.path.join(folder, "nginx.conf")

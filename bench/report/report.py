@@ -67,6 +67,11 @@ figure svg { display: block; width: 100%; max-width: 32.5rem; height: auto; }
   min-width: 5.8rem; }
   .matrix td:first-child { white-space: normal; } .matrix { font-size: 0.78rem; }
   .matrix thead th { min-width: 4.7rem; } }
+@media (max-width: 40rem) { .cards, .cards tbody, .cards tr, .cards td { display: block; }
+  .cards thead { display: none; } .cards td { overflow: hidden; white-space: normal; }
+  .cards td::before { content: attr(data-head); float: left; max-width: 70%; text-align: left;
+  color: var(--soft); } .cards td:first-child { position: static; background: var(--panel); }
+  .cards td:first-child::before { content: none; } }
 @media print { .scroll { overflow: visible; } h2, .question { break-after: avoid; }
   figure, tr, p { break-inside: avoid; } figure svg { max-width: 24rem; } }
 code { background: var(--panel); padding: 0.1rem 0.35rem; border-radius: 4px; font-size: 0.9em; }
@@ -119,7 +124,19 @@ METHOD = [
     "What the client of a gateway sees is read by a parser of ours that takes nothing for whole "
     "whose end did not come, and how often the upstream was asked is the upstream's own count "
     "(bench/servers/slow_upstream.c). nginx is a gateway with keepalive, proxy_http_version 1.1, "
-    "time-outs of 1 s, and its own defaults for all else; it is shown, and not judged.",
+    "the stages' time-outs, and its own defaults for all else; it is shown, and not judged. It "
+    "keeps as many idle connections to the upstream as it needed at once, as the stages do: with "
+    "fewer than there are clients it would connect anew for most of them.",
+    "Who waits for an upstream of seconds uses no cpu, so servers that have too few places are "
+    "measured at the same time, and the others one by one. Requests per second are the answers "
+    "of the rounds after the first, by the time from the middle of the first round to that of "
+    "the last; so it does not matter where in a round the measuring ends. Memory of one that "
+    "waits is what the private memory of the server has grown by, for each; where the places "
+    "were made at the start, what one place more takes.",
+    "Clients that come by a schedule come whether or not those before them were answered, each "
+    "on a connection of its own; the schedule is the same for all servers, and was put to a "
+    "model of queues before. Their wait begins when they connect: a delay of the generator's "
+    "own is no wait for the server.",
     "System calls are counted by strace, in two runs of different length whose difference is "
     "taken, and never timed. Memory of idle connections is the private memory of the server with "
     "all of a herd less that with a tenth of it.",
@@ -138,15 +155,18 @@ def scrolling(table_text: str, name: str) -> str:
 
 def table(name: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], classes: str = "",
           row_classes: Sequence[str] = (), raw: bool = False) -> str:
-    """Cells are escaped unless raw."""
+    """Cells are escaped unless raw. In "cards" each knows its heading, for on a narrow
+    screen a row stands as a list."""
     def show(value: object) -> str:
         return str(value) if raw else esc(value)
     lines = [f'<table class="{classes}"><thead><tr>']
     lines += [f'<th scope="col">{esc(head)}</th>' for head in heads] + ["</tr></thead><tbody>"]
+    cards = "cards" in classes.split()
     for i, row in enumerate(rows):
-        name = row_classes[i] if i < len(row_classes) else ""
-        lines.append(f'<tr class="{name}">' + "".join(f"<td>{show(value)}</td>" for value in row)
-                     + "</tr>")
+        row_class = row_classes[i] if i < len(row_classes) else ""
+        cells = [f'<td data-head="{esc(head)}">{show(value)}</td>' if cards else
+                 f"<td>{show(value)}</td>" for head, value in zip(heads, row)]
+        lines.append(f'<tr class="{row_class}">{"".join(cells)}</tr>')
     return scrolling("".join([*lines, "</tbody></table>"]), name)
 
 
@@ -207,7 +227,7 @@ def models_part(results: Results) -> str:
             "clients while the tenth is slow. Code: lines of the stage's folder that are "
             "no comment, and how many it changes in the stage that it is compared with.</p>")
     return ('<h2 id="models">One handler that waits, five models</h2>'
-            + table("one handler, five models", heads, cells, "headline", ours(rows)) + note)
+            + table("one handler, five models", heads, cells, "headline cards", ours(rows)) + note)
 
 
 def instructions_part(results: Results) -> str:

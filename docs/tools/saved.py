@@ -28,7 +28,7 @@ def load(path: str) -> dict[str, Any]:
 
 def rows_of(run: dict[str, Any], name: str) -> list[dict[str, Any]]:
     if name in ("headline", "models"):  # put together from several
-        return run[name]
+        return run.get(name, [])
     if name not in run["experiments"]:
         raise Unknown(f"no experiment '{name}'")
     return run["experiments"][name]["rows"]
