@@ -67,7 +67,9 @@ status=$?
 echo "note: the whole benchmark in tiny: $(($(date +%s) - began)) s"
 [ $status = 0 ] || cat "$dir/out"
 check "the benchmark ended with status $status" [ $status = 0 ]
-check "files are missing" has index.html results.json environment.json keep-alive.svg cost.svg
+check "files are missing" has index.html results.json environment.json keep-alive.svg cost.svg \
+    slow-upstream.svg slow-among-fast.svg
+check "there is no table of models" grep -q '^One handler that waits' "$dir/out"
 check "something was left running" nothing_left
 check "it is not said how quiet the machine was" grep -q '^The machine was ' "$dir/out"
 check "the server in PHP is neither measured nor missing" grep -q '^PHP select\|^note: PHP' "$dir/out"

@@ -23,6 +23,7 @@ import socket  # noqa: E402
 import struct  # noqa: E402
 import subprocess  # noqa: E402
 import tempfile  # noqa: E402
+import threading  # noqa: E402
 import types  # noqa: E402
 import typing  # noqa: E402
 import unittest  # noqa: E402
@@ -36,10 +37,11 @@ sys.path.insert(0, os.path.join(os.path.dirname(HERE), "bench"))
 
 import results  # noqa: E402
 import run  # noqa: E402
-from experiments import costs, matrix, proxy, reload  # noqa: E402
-from experiments import throughput, waiting, workers  # noqa: E402
-from lib import answers, blackbox, context, environment, measure, noise, processes  # noqa: E402
-from report import axes, checks, pictures, report, tables  # noqa: E402
+from experiments import among, costs, matrix, proxy, reload, switch  # noqa: E402
+from experiments import throughput, upstream, waiting, workers  # noqa: E402
+from lib import answers, blackbox, candidates, context, environment, lines  # noqa: E402
+from lib import measure, noise, processes  # noqa: E402
+from report import axes, checks, models, pictures, report, tables  # noqa: E402
 
 WRK = """Running 10m test @ http://127.0.0.1:1/
   1 threads and 8 connections
@@ -267,6 +269,15 @@ class Checks(unittest.TestCase):
         self.assertEqual(checks.ratio("x", 1.2, 1.2, 1.2, 1.2, 0.05)["state"],
                          checks.NOT_MEASURED)  # one round
 
+    def test_ratio_within_bounds(self) -> None:
+        self.assertEqual(self.states(lambda x: checks.band("x", x, x and x - 0.01, x and x + 0.01,
+                                                           0.9, 1.1), 0.89, 0.91, 1.09, 1.11,
+                                     None),
+                         [checks.OFF, checks.HOLDS, checks.HOLDS, checks.OFF, checks.OFF])
+        noisy = checks.band("x", 1.0, 0.85, 1.06, 0.9, 1.1)
+        self.assertEqual((noisy["state"], noisy["why"]),
+                         (checks.NOT_MEASURED, "spread 0.21, band 0.20"))
+
     def test_ratio_in_words(self) -> None:
         self.assertEqual(checks.ratio_words(1.2, 1.18, 1.23, " the floor"),
                          "1.20 × the floor (1.18 to 1.23)")
@@ -387,16 +398,17 @@ class Models(unittest.TestCase):
         self.sides(agrees, 1015, 1021, 1018)
 
     def test_slow_readers(self) -> None:
-        def agrees(wait: int = 200, held: int = 224, key: str = "stage4",
+        def agrees(wait: int = 200, held: int = 224, model: str = "loop",
                    stopped: bool = False) -> bool | None:
             return self.verdict(waiting.readers_checks(
-                {"candidate": key, "label": key, "stopped": stopped, "wait_alone_us": 200,
+                {"model": model, "label": model, "stopped": stopped, "wait_alone_us": 200,
                  "wait_us": None if stopped else wait, "process_bytes_per_reader": held}))
         self.sides(agrees, 90, 410, 250)
         self.sides(lambda held: agrees(held=held), -100, 600, 250)
         self.assertIs(agrees(stopped=True), False)
-        self.assertIs(agrees(key="stage1", stopped=True), True)
-        self.assertIs(agrees(key="stage1"), False)
+        self.assertIs(agrees(model="blocking", stopped=True), True)
+        self.assertIs(agrees(model="blocking"), False)
+        self.sides(lambda held: agrees(held=held, model="coroutines"), 30000, 90000, 66304)
 
     def test_accept_balance(self) -> None:
         row: results.Row = {
@@ -430,13 +442,20 @@ class Models(unittest.TestCase):
 
     def test_cost(self) -> None:
         def agrees(calls: float = 3, idle: int = 228) -> bool | None:
-            row = {"candidate": "stage4", "label": "x", "calls": calls,
+            row = {"candidate": "stage4", "label": "x", "calls": calls, "kind": "loop",
                    "idle_bytes_per_connection": idle,
                    **{f"{name}_calls": 1 for name in ("receive", "send", "wait", "epoll_ctl",
                                                       "other", "accept", "close")}}
             return costs.cost_result([row])["agrees"]
         self.sides(lambda n: agrees(calls=n), 2.8, 3.2, 3.01)
         self.sides(lambda n: agrees(idle=n), 180, 270, 228)
+
+    def test_what_holds_an_idle_connection(self) -> None:
+        for args, model, program, kind in (((), "loop", "stage4", "loop"), ((), "callbacks",
+                                                                            "nginx", ""),
+                                           (("--shared-stack",), "coroutines", "stage7", "shared")):
+            self.assertEqual(costs.idle_kind(context.Candidate("k", "l", program, args,
+                                                               model=model)), kind)
 
     def test_throughput(self) -> None:
         rows = [{"candidate": "stage4", "clients": 64, "ratio_to_floor_median": 1.2,
@@ -459,6 +478,285 @@ class Models(unittest.TestCase):
                            ("stage3-select", "degraded")):
             candidate = context.candidates.stage(key, "build", matrix.WORKERS)
             self.assertEqual(matrix.predicted_state(candidate, "busy-handler"), state, key)
+            self.assertEqual(matrix.predicted_state(candidate, "slow-upstream"), state, key)
+
+    def test_who_goes_on_while_a_handler_waits(self) -> None:
+        for model, threads, waits, computes in (
+                ("threads", 4, "unaffected", "unaffected"), ("threads", 2, "degraded", "degraded"),
+                ("callbacks", 1, "unaffected", "degraded"),
+                ("coroutines", 1, "unaffected", "degraded")):
+            candidate = context.Candidate("x", "x", "stage", model=model, threads=threads,
+                                          workers=4)
+            self.assertEqual([matrix.predicted_state(candidate, fault) for fault in
+                              ("slow-handler", "slow-upstream", "busy-handler")],
+                             [waits, waits, computes], model)
+            self.assertEqual([matrix.predicted_state(candidate, fault) for fault in
+                              ("silent", "idle-herd", "worker-killed")], ["unaffected"] * 3)
+
+    def test_handlers_that_sleep_at_once(self) -> None:
+        for model, threads, coroutines, places in (
+                ("loop", 1, None, 2), ("threads", 4, None, 8), ("callbacks", 1, None, 32),
+                ("coroutines", 1, None, 32), ("coroutines", 1, 3, 6)):
+            candidate = context.Candidate("x", "x", "stage", model=model, workers=2,
+                                          threads=threads, coroutines=coroutines)
+            self.assertEqual(waiting.asleep_at_once(candidate), places)
+
+
+class Waiting(unittest.TestCase):
+    """Clients of an upstream that takes 2 s."""
+    MS = 2000
+
+    def rate(self, answers_at: list[float], rounds: int = 2) -> float:
+        """What is made of answers at these seconds, sampled every 10 ms, 50 s after the clock
+        began."""
+        samples = [{"monotonic_ms": 50000.0 + ms,
+                    "served": sum(at * 1000 <= ms for at in answers_at)}
+                   for ms in range(0, (rounds + 1) * self.MS, 10)]
+        return upstream.per_second(upstream.rounds_of(samples, 50.0, self.MS, rounds))
+
+    def places(self, n: int, cycle: float, spread: float = 0.0) -> list[float]:
+        return [i * spread / n + cycle * turn for i in range(n) for turn in range(1, 5)]
+
+    def test_rate_does_not_depend_on_where_a_round_ends(self) -> None:
+        for n in (4, 100):
+            for spread in (0.0, 0.3):
+                for cycle, close in ((2.0, 0.005), (2.2, 0.01)):
+                    self.assertAlmostEqual(self.rate(self.places(n, cycle, spread)) * cycle / n,
+                                           1, delta=close)
+
+    def test_nothing_served_is_no_rate(self) -> None:
+        self.assertEqual(self.rate([]), 0)
+        self.assertEqual(self.rate([2.0]), 0)
+
+    def candidate(self, model: str, **more: Any) -> context.Candidate:
+        return context.Candidate("x", "x", "stage", model=model, **more)
+
+    def test_places(self) -> None:
+        cases: list[tuple[int, str, dict[str, Any]]] = [
+            (8, "blocking", {"workers": 8}), (8, "loop", {"workers": 8}),
+            (8, "threads", {"workers": 2, "threads": 4}), (800, "callbacks", {"workers": 1}),
+            (800, "coroutines", {"workers": 1}),
+            (128, "coroutines", {"workers": 1, "coroutines": 128}),
+            (800, "coroutines", {"workers": 8, "coroutines": 128})]
+        for places, model, more in cases:
+            self.assertEqual(upstream.places(self.candidate(model, **more), 800), places)
+
+    def test_memory_of_one_that_waits(self) -> None:
+        loops = self.candidate("callbacks")
+        self.assertEqual(upstream.bytes_each(loops, 800, 1000, None, 801000), 1000)
+        threads = self.candidate("threads", threads=5)
+        self.assertEqual(upstream.bytes_each(threads, 800, 700, 100, 900), 200)
+        self.assertIsNone(upstream.bytes_each(self.candidate("threads"), 800, 1, 1, 1))
+
+    def row(self, rate: float, **more: Any) -> dict[str, Any]:
+        return {"candidate": "stage6", "label": "6 async", "processes": 1, "waiting": 800,
+                "offered_clients": 800, "offered_per_s": 400.0, "bound_per_s": 400.0,
+                "req_per_s": rate, "late_share": 1.0, "bytes_per_waiting": 353.0, **more}
+
+    def agrees(self, rate: float, **more: Any) -> bool | None:
+        return upstream.slow_result([self.row(rate, **more)], self.MS)["agrees"]
+
+    def test_bound_has_two_sides(self) -> None:
+        self.assertEqual([self.agrees(rate) for rate in (395, 396, 404, 405)],
+                         [False, True, True, False])
+        self.assertEqual([self.agrees(rate, processes=8) for rate in (391, 393, 407, 409)],
+                         [False, True, True, False])
+        self.assertEqual([self.agrees(rate, waiting=128, bound_per_s=64.0)
+                          for rate in (62, 63, 65, 66)], [False, True, True, False])
+
+    def test_finding_tells_the_bound(self) -> None:
+        told = upstream.slow_result([self.row(185)], self.MS)
+        self.assertIn("6 async 185.0 of 400", told["finding"])
+        self.assertIn("800 / 2 s = 400 requests/s", told["prediction"]["text"])
+
+    def test_slots(self) -> None:
+        ctx: Any = types.SimpleNamespace(p={"waiting_clients": 800}, nginx=lambda: [],
+                                         stage=lambda key, workers, **more: self.candidate(
+                                             key, workers=workers, threads=more["threads"] or 1,
+                                             coroutines=more["coroutines"]))
+        one = [upstream.Setting("loop", 8), upstream.Setting("callbacks", 1),
+               upstream.Setting("callbacks", 8), upstream.Setting("threads", 1, 128),
+               upstream.Setting("coroutines", 1, None, 1024)]
+        self.assertEqual(upstream.slots(one, ctx), [[one[0], one[3]], [one[2]], [one[1]],
+                                                    [one[4]]])
+
+    def many(self, **more: Any) -> bool | None:
+        row = {"candidate": "stage6", "label": "6 async", "waiting": 9900,
+               "waiting_at_once": 9900, "slowest_ms": 2100.0, "cold_slowest_ms": 2300.0,
+               "bytes_per_waiting": 353.0, "least_bytes": 224, "goal_bytes": 400, **more}
+        return upstream.many_result([row], self.MS)["agrees"]
+
+    def test_many_waiting(self) -> None:
+        self.assertIs(self.many(), True)
+        for wrong in ({"slowest_ms": 2201.0}, {"slowest_ms": 1990.0}, {"slowest_ms": None},
+                      {"bytes_per_waiting": 401.0}, {"bytes_per_waiting": 200.0},
+                      {"waiting_at_once": 9899}):
+            self.assertIs(self.many(**cast(Any, wrong)), False, wrong)
+
+    def test_as_many_as_there_are_descriptors_for(self) -> None:
+        with mock.patch("experiments.upstream.resource.getrlimit", return_value=(0, 20000)):
+            self.assertEqual([upstream.most_clients(n) for n in (300, 9900, 20000)],
+                             [300, 9900, 9900])
+
+    def test_patience_is_the_generators(self) -> None:
+        def agrees(short: int, patient: int) -> bool | None:
+            return upstream.patience_result(
+                [{"candidate": "x", "label": f"wrk --timeout {seconds}s", "served": 200,
+                  "patience_seconds": seconds, "answers": 200, "late": late,
+                  "late_share": late / 200} for seconds, late in ((2, short), (10, patient))]
+            )["agrees"]
+        self.assertIs(agrees(200, 0), True)
+        self.assertIs(agrees(199, 0), False)
+        self.assertIs(agrees(200, 1), False)
+
+
+class Among(unittest.TestCase):
+    """An open loop beside a model of queues."""
+    def test_schedule_is_always_the_same(self) -> None:
+        arrivals = among.schedule(20)
+        self.assertEqual(arrivals, among.schedule(20))
+        self.assertEqual(arrivals[:100], among.schedule(3)[:100])
+        self.assertAlmostEqual(len(arrivals) / 20, among.PER_S, delta=10)
+        self.assertAlmostEqual(sum(slow for _, slow in arrivals) / len(arrivals),
+                               among.SLOW_SHARE, delta=0.02)
+
+    def test_queue(self) -> None:
+        arrivals = [(0.0, True), (0.02, False), (0.03, True), (0.04, False), (0.5, False)]
+
+        def waits(queues: int, handlers: int) -> list[float]:
+            found = among.waits_of(arrivals, 100, among.Shape(queues, handlers), random.Random(1))
+            return [round(ms, 6) for ms in found]
+        self.assertEqual(waits(1, 1), [80, 160, 0])
+        self.assertEqual(waits(1, 2), [0, 60, 0])
+        self.assertEqual(waits(1, 3), [0, 0, 0])
+
+    def test_queue_is_what_theory_says(self) -> None:
+        """Of one queue of each of four processes a quarter of the time is held: 10 a second of
+        100 ms, by 4. With Poisson arrivals so many wait."""
+        waits = among.waits_of(among.schedule(2000), 100, among.Shape(4, 1), random.Random(1))
+        self.assertAlmostEqual(sum(wait > 0 for wait in waits) / len(waits), 0.25, delta=0.01)
+
+    def test_shapes(self) -> None:
+        for model, waits, computes in (
+                ("blocking", (1, 4), (1, 4)), ("loop", (4, 1), (4, 1)),
+                ("callbacks", None, (4, 1)), ("coroutines", None, (4, 1))):
+            candidate = context.Candidate("x", "x", "stage", model=model, workers=4)
+            self.assertEqual(among.shape(candidate, among.WAITS), waits)
+            self.assertEqual(among.shape(candidate, among.COMPUTES), computes)
+        threads = context.Candidate("x", "x", "stage", model="threads", workers=1, threads=4)
+        self.assertEqual(among.shape(threads, among.COMPUTES), (1, 4))
+
+    def test_who_is_held_up(self) -> None:
+        """In the short form the model itself tells who is."""
+        arrivals = among.schedule(context.FORMS["short"]["among_seconds"])
+        share = {where: among.predicted(arrivals, among.WAITS, where)["late_share"]
+                 for where in (None, among.Shape(1, 4), among.Shape(4, 1), among.Shape(1, 1))}
+        ordered = list(share.values())
+        self.assertEqual(ordered, sorted(ordered))
+        self.assertEqual(ordered[0], 0)
+        self.assertGreater(ordered[1], 0)
+        held = among.predicted(arrivals, among.COMPUTES, among.Shape(1, 1))["late_share"]
+        self.assertGreater(held, among.LATE_ROOM)  # so nobody held up would be seen
+
+    def row(self, **more: Any) -> dict[str, Any]:
+        return {"candidate": "stage6", "label": "6 async", "load": "computes", "p99_ms": 9.0,
+                "late_share": 0.058, "predicted_late_share": 0.058, "predicted_late_spread": 0.0,
+                "predicted_p99_ms": 9.1, "predicted_p99_low_ms": 9.1,
+                "predicted_p99_high_ms": 9.1, **more}
+
+    def test_checks_have_two_sides(self) -> None:
+        for wrong in ({"late_share": 0.0}, {"late_share": 0.1}, {"late_share": None},
+                      {"p99_ms": 1.0}, {"p99_ms": 17.0}, {"p99_ms": None}):
+            result = among.among_result([self.row(**cast(Any, wrong))])
+            self.assertIs(result["agrees"], False, wrong)
+        self.assertIs(among.among_result([self.row()])["agrees"], True)
+
+    class Server:
+        def __init__(self, listener: socket.socket) -> None:
+            self.port = listener.getsockname()[1]
+
+    def test_clients_come_by_the_schedule(self) -> None:
+        """A server that answers only once all have come: nobody's request waited for that."""
+        arrivals = [(0.01 * i, i == 2) for i in range(5)]
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            server: Any = self.Server(listener)
+
+            def answer() -> None:
+                came = [listener.accept()[0] for _ in arrivals]
+                paths.extend(one.recv(4096).split()[1] for one in came)
+                for one in came:
+                    one.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                    one.close()
+            paths: list[bytes] = []
+            thread = threading.Thread(target=answer, daemon=True)
+            thread.start()
+            found = among.serve([server], arrivals, among.WAITS)
+            thread.join(5)
+        self.assertEqual(paths.count(b"/upstream?ms=100"), 1)
+        waits = found.waits[server]
+        self.assertEqual((len(waits), found.slow[server], found.failed[server]), (4, 1, 0))
+        self.assertGreater(max(waits), 30)
+
+    def test_who_is_not_answered_has_failed(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener, \
+                mock.patch("experiments.among.DRAIN_SECONDS", 0.05):
+            server: Any = self.Server(listener)
+            found = among.serve([server], [(0.0, False)], among.WAITS)
+        self.assertEqual((found.waits[server], found.failed[server]), ([], 1))
+
+
+class Stages(unittest.TestCase):
+    """Who takes part, by what the facts say of a stage."""
+    STAGES = [("stage4", "4 epoll", "stage4_epoll", ("--workers",), "loop"),
+              ("stage4-edge", "4 edge", "stage4_epoll", ("--trigger=edge", "--workers"), "loop"),
+              ("stage5", "5 reactor", "stage5_reactor", ("--workers",), "threads"),
+              ("stage7", "7 coroutines", "stage7_coroutines", ("--workers",), "coroutines"),
+              ("stage7-shared", "7 shared", "stage7_coroutines", ("--shared-stack", "--workers"),
+               "coroutines")]
+
+    def setUp(self) -> None:
+        patch = mock.patch.object(candidates, "STAGES", self.STAGES)
+        patch.start()
+        self.addCleanup(patch.stop)
+
+    def test_by_model(self) -> None:
+        self.assertEqual(candidates.keys("coroutines"), ["stage7", "stage7-shared"])
+        self.assertEqual(candidates.usual("coroutines", "loop"), ["stage4", "stage7"])
+        self.assertEqual(candidates.model_of("stage5"), "threads")
+        self.assertEqual(candidates.model_of("nginx"), "")
+
+    def test_how_many_may_wait(self) -> None:
+        cases: list[tuple[str, dict[str, Any], str, list[str], int | None]] = [
+            ("stage4", {}, "4 epoll (2)", [], 2),
+            ("stage5", {}, "5 reactor (2)", ["--threads", "4"], 8),
+            ("stage5", {"threads": 128}, "5 reactor (2 x 128)", ["--threads", "128"], 256),
+            ("stage7", {"threads": 5}, "7 coroutines (2)", [], None),
+            ("stage7-shared", {"coroutines": 9}, "7 shared (2 x 9)", ["--coroutines", "9"], 18)]
+        for key, more, label, words, places in cases:
+            found = candidates.stage(key, "build", 2, **more)
+            self.assertEqual((found.label, found.places), (label, places))
+            self.assertEqual(list(found.args[len(found.args) - len(words):]), words)
+
+
+class Switches(unittest.TestCase):
+    def test_parse(self) -> None:
+        said = ("ours, ends in pop and jmp          2.80 ns  (2.71 to 3.30)\n"
+                "pop and jmp, from 8 calls deep    20.12 ns  (19.9 to 22.0)\nucontext 250\n")
+        self.assertEqual([(row["label"], row["ns"], row["ns_min"], row["ns_max"])
+                          for row in switch.parse(said)],
+                         [("ours, ends in pop and jmp", 2.8, 2.71, 3.3),
+                          ("pop and jmp, from 8 calls deep", 20.12, 19.9, 22.0),
+                          ("ucontext", 250.0, None, None)])
+
+    def test_goals_have_two_sides(self) -> None:
+        def agrees(ns: float, name: str) -> bool | None:
+            return switch.switch_result([{"candidate": "switch", "label": name, "ns": ns}])["agrees"]
+        for name, low, good, high in (("jmp", 0.4, 2.8, 5.1), ("ret", 4, 13, 31),
+                                      ("ucontext", 90, 250, 800), ("thread", 700, 2500, 9000)):
+            self.assertEqual([agrees(ns, name) for ns in (low, good, high)],
+                             [False, True, False])
+        self.assertIs(agrees(1, "something else"), None)
+        self.assertIs(agrees(20, "pop and jmp, from 8 calls deep"), None)
 
 
 class Answers(unittest.TestCase):
@@ -611,7 +909,8 @@ class Gateway(unittest.TestCase):
     def test_cost(self) -> None:
         rounds = [{"candidate": "stage4", "label": "4 epoll", "load": load, "offered_clients": 64,
                    "requests": 10, "failed": 0, "req_per_s": 5, "p50_us": 7,
-                   "voluntary_switches_per_request": 1, "cpu_us_per_request": cost}
+                   "voluntary_switches_per_request": 1, "cpu_us_per_request": cost,
+                   "model": "loop"}
                   for own, relayed in ((4, 36), (5, 50), (4, 44))
                   for load, cost in (("own", own), ("relayed", relayed))]
         row = proxy.merged(rounds, "stage4")
@@ -624,7 +923,27 @@ class Gateway(unittest.TestCase):
         for one in rounds:
             one["cpu_us_per_request"] = None
         unserved = proxy.cost_result([proxy.merged(rounds, "stage4")])
+        self.assertIs(unserved["agrees"], None)
         self.assertIn("4 epoll: nobody was served", unserved["finding"])
+
+
+    def test_cost_beside_nginx(self) -> None:
+        def agrees(cost: float, model: str = "callbacks", spread: float = 0.0) -> bool | None:
+            rounds = [{"candidate": key, "label": key, "load": load, "offered_clients": 64,
+                       "requests": 10, "failed": 0, "req_per_s": 5, "p50_us": 7, "model": one,
+                       "voluntary_switches_per_request": 1, "cpu_us_per_request": us + more}
+                      for more in (0.0, spread, spread / 2)
+                      for key, one, us in (("stage6", model, cost), ("nginx", "callbacks", 10.0))
+                      for load in ("own", "relayed")]
+            for one in rounds:
+                if one["candidate"] == "nginx":
+                    one["cpu_us_per_request"] = 10.0
+            rows = [{**proxy.merged(rounds, key), **proxy.beside_nginx(rounds, key)}
+                    for key in ("stage6", "nginx")]
+            return proxy.cost_result(rows)["agrees"]
+        self.assertEqual([agrees(us) for us in (2.9, 3.1, 8.4, 8.6)], [False, True, True, False])
+        self.assertIs(agrees(6.0, spread=9.0), None)
+        self.assertIs(agrees(20.0, model="threads"), None)
 
 
 class Clock:
@@ -852,6 +1171,44 @@ class Tables(unittest.TestCase):
         results = fixture()
         found = tables.headline(results["experiments"], results["main_clients"])
         self.assertEqual(found, results["headline"])
+
+
+    def test_models_are_made_of_the_experiments(self) -> None:
+        results = fixture()
+        known = [models.Contestant(row["candidate"], row["label"], row["model"],
+                                   row["own_lines"], row["changed_lines"])
+                 for row in results["models"]]
+        found = models.models(results["experiments"], known, results["main_clients"])
+        self.assertEqual(found, results["models"])
+        self.assertEqual(models.models({}, known, 64), [])
+        text = tables.text_table(models.TERMINAL, found)
+        self.assertLessEqual(max(len(line) for line in text.splitlines()), 80)
+
+    def test_model_that_was_not_measured_has_dashes(self) -> None:
+        row = {"candidate": "stage7", "label": "7", "holds": "a coroutine"}
+        self.assertEqual(tables.grid(models.PAGE, [row], page=True)[1][0][2:], ["-"] * 9)
+
+    def test_gateways_that_are_alike_share_a_column(self) -> None:
+        def server(label: str, **last: Any) -> dict[str, Any]:
+            cell = {"saw": "200, 3 B", "asked": 1, "again": True}
+            return {"candidate": label, "label": label, "cells": {"a": cell, "b": {**cell, **last}}}
+        rows = tables.alike([server("4 epoll"), server("nginx", asked=2), server("5 reactor"),
+                             server("6 async")])
+        self.assertEqual([row["label"] for row in rows], ["4 epoll, 5, 6", "nginx"])
+
+
+class Lines(unittest.TestCase):
+    def test_code_without_blanks_and_comments(self) -> None:
+        self.assertEqual(lines.code_lines("/* a\n * b */\n\nint x; /* c */\n// d\n  y();\n"), 2)
+
+    def test_the_tree(self) -> None:
+        own = lines.own_lines(run.ROOT)
+        self.assertLess(10, own["stage1_blocking"])
+        self.assertLess(own["stage1_blocking"], own["stage4_epoll_reuseport"])
+
+    def test_changes_as_the_budgets_count_them(self) -> None:
+        said = "note: 1-2: 22 of 30 lines\nnote: 4-6: 130 of 200 lines\n100%: Checks: 2\n"
+        self.assertEqual(lines.parse_diff(said), [("2", 22), ("6", 130)])
 
 
 class Axes(unittest.TestCase):
@@ -1086,11 +1443,22 @@ class Page(unittest.TestCase):
         self.assertIn("4 <epoll>", parser.text)
         self.assertIn("1,234", parser.text)
 
+    def test_models_have_their_place(self) -> None:
+        results = fixture()
+        text, parser = self.page(results)
+        self.assertIn('<h2 id="models">', text)
+        self.assertIn('<td data-head="bytes for one that waits">', text)  # for narrow screens
+        for row in results["models"]:
+            self.assertIn(row["holds"], parser.text)
+        del results["models"]  # as in runs that were saved before there was such a table
+        self.assertNotIn('id="models"', self.page(results)[0])
+
     def test_tables_scroll_by_themselves(self) -> None:
         text, _ = self.page(fixture())
         boxes = re.findall(r'<div class="scroll" tabindex="0" [^>]*><table', text)
         self.assertGreater(len(boxes), 10)
         self.assertEqual(len(boxes), text.count("<table"))
+        self.assertNotIn('aria-label=""', text)
 
     def test_way_back(self) -> None:
         results = fixture()

@@ -53,7 +53,7 @@ one-program: all $(BENCH) $(ONE)
 	@:
 
 # Black-box tests drive servers from outside: the servers go under valgrind, not the tests.
-BLACK_BOX := $(basename $(notdir $(wildcard tests/server/*.c)))
+BLACK_BOX := $(basename $(notdir $(wildcard tests/server/*.c tests/control/*.c)))
 run-tests: export BUILD_DIR := $(abspath $(B))
 ifdef VALGRIND
 MEMCHECK := valgrind -q --vgdb=no --error-exitcode=99 --leak-check=full

@@ -25,7 +25,8 @@ COLOURS = {
     "floor": "#808080", "evhttp": "#8C6D46", "nginx": "#CC6699", "stage1": "#D55E00",
     "stage2": "#B8860B", "stage3-select": "#009E73", "stage3-poll": "#2E9BD6",
     "stage4": "#1877C0", "stage4-edge": "#7A6FE0", "stage4-shared": "#D55E00",
-    "stage4-exclusive": "#009E73",
+    "stage4-exclusive": "#009E73", "stage5": "#A0522D", "stage6": "#5B8C00",
+    "stage7": "#C2187A", "stage7-shared": "#8A63D2",
 }
 SEGMENTS = ["#2E9BD6", "#D55E00", "#009E73", "#CC6699", "#B8860B", "#7A6FE0", "#808080"]
 MEANINGS = {"served": "#009E73", "refused": "#D55E00", "waiting": "#B8860B",

@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-from report import checks, tables
+from report import checks, models, tables
 from results import Result, Results, Row
 
 STYLE = """
@@ -67,6 +67,11 @@ figure svg { display: block; width: 100%; max-width: 32.5rem; height: auto; }
   min-width: 5.8rem; }
   .matrix td:first-child { white-space: normal; } .matrix { font-size: 0.78rem; }
   .matrix thead th { min-width: 4.7rem; } }
+@media (max-width: 40rem) { .cards, .cards tbody, .cards tr, .cards td { display: block; }
+  .cards thead { display: none; } .cards td { overflow: hidden; white-space: normal; }
+  .cards td::before { content: attr(data-head); float: left; max-width: 70%; text-align: left;
+  color: var(--soft); } .cards td:first-child { position: static; background: var(--panel); }
+  .cards td:first-child::before { content: none; } }
 @media print { .scroll { overflow: visible; } h2, .question { break-after: avoid; }
   figure, tr, p { break-inside: avoid; } figure svg { max-width: 24rem; } }
 code { background: var(--panel); padding: 0.1rem 0.35rem; border-radius: 4px; font-size: 0.9em; }
@@ -119,7 +124,19 @@ METHOD = [
     "What the client of a gateway sees is read by a parser of ours that takes nothing for whole "
     "whose end did not come, and how often the upstream was asked is the upstream's own count "
     "(bench/servers/slow_upstream.c). nginx is a gateway with keepalive, proxy_http_version 1.1, "
-    "time-outs of 1 s, and its own defaults for all else; it is shown, and not judged.",
+    "the stages' time-outs, and its own defaults for all else; it is shown, and not judged. It "
+    "keeps as many idle connections to the upstream as it needed at once, as the stages do: with "
+    "fewer than there are clients it would connect anew for most of them.",
+    "Who waits for an upstream of seconds uses no cpu, so servers that have too few places are "
+    "measured at the same time, and the others one by one. Requests per second are the answers "
+    "of the rounds after the first, by the time from the middle of the first round to that of "
+    "the last; so it does not matter where in a round the measuring ends. Memory of one that "
+    "waits is what the private memory of the server has grown by, for each; where the places "
+    "were made at the start, what one place more takes.",
+    "Clients that come by a schedule come whether or not those before them were answered, each "
+    "on a connection of its own; the schedule is the same for all servers, and was put to a "
+    "model of queues before. Their wait begins when they connect: a delay of the generator's "
+    "own is no wait for the server.",
     "System calls are counted by strace, in two runs of different length whose difference is "
     "taken, and never timed. Memory of idle connections is the private memory of the server with "
     "all of a herd less that with a tenth of it.",
@@ -138,15 +155,18 @@ def scrolling(table_text: str, name: str) -> str:
 
 def table(name: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], classes: str = "",
           row_classes: Sequence[str] = (), raw: bool = False) -> str:
-    """Cells are escaped unless raw."""
+    """Cells are escaped unless raw. In "cards" each knows its heading, for on a narrow
+    screen a row stands as a list."""
     def show(value: object) -> str:
         return str(value) if raw else esc(value)
     lines = [f'<table class="{classes}"><thead><tr>']
     lines += [f'<th scope="col">{esc(head)}</th>' for head in heads] + ["</tr></thead><tbody>"]
+    cards = "cards" in classes.split()
     for i, row in enumerate(rows):
-        name = row_classes[i] if i < len(row_classes) else ""
-        lines.append(f'<tr class="{name}">' + "".join(f"<td>{show(value)}</td>" for value in row)
-                     + "</tr>")
+        row_class = row_classes[i] if i < len(row_classes) else ""
+        cells = [f'<td data-head="{esc(head)}">{show(value)}</td>' if cards else
+                 f"<td>{show(value)}</td>" for head, value in zip(heads, row)]
+        lines.append(f'<tr class="{row_class}">{"".join(cells)}</tr>')
     return scrolling("".join([*lines, "</tbody></table>"]), name)
 
 
@@ -192,6 +212,22 @@ def headline_part(results: Results) -> str:
                if any(row.get("generator_bound") for row in rows) else "") + "</p>")
     return ('<h2 id="headline">The servers side by side</h2>'
             + table("the servers side by side", heads, lines, "headline", ours(rows), True) + note)
+
+
+def models_part(results: Results) -> str:
+    """The table of models: beside each other what many experiments measured."""
+    rows = results.get("models")
+    if not rows:
+        return ""
+    heads, cells = tables.grid(models.PAGE, rows, page=True)
+    note = ("<p class=\"small soft\">The same handler everywhere: it hands a request on to an "
+            "upstream, and answers when that does. Requests/s of 800 clients before an upstream "
+            "of 2 s, with so many places to wait in; memory of the server for one more that "
+            "waits; CPU of a request whose upstream answers at once; the p99 of nine in ten "
+            "clients while the tenth is slow. Code: lines of the stage's folder that are "
+            "no comment, and how many it changes in the stage that it is compared with.</p>")
+    return ('<h2 id="models">One handler that waits, five models</h2>'
+            + table("one handler, five models", heads, cells, "headline cards", ours(rows)) + note)
 
 
 def instructions_part(results: Results) -> str:
@@ -241,7 +277,8 @@ def matrix_part(result: Result, results: Results) -> str:
 
 def cases_part(result: Result) -> str:
     """The failure matrix of the gateway: one line a case, the servers side by side."""
-    heads, cells = tables.grid(tables.case_columns(result["rows"]), result["cases"], page=True)
+    heads, cells = tables.grid(tables.case_columns(tables.alike(result["rows"])),
+                              result["cases"], page=True)
     return (table(result["title"], heads, cells, "cases")
             + '<p class="small soft">Under a server\'s name: what its client saw, status and '
             "bytes of the body, or after how many of them it breaks off. asked: how often the "
@@ -367,6 +404,7 @@ def page(results: Results, environment: dict[str, Any], pictures: dict[str, str]
     link back to it."""
     experiments = results["experiments"].values()
     links = ['<a href="#headline">side by side</a>'] if results["headline"] else []
+    links += ['<a href="#models">five models</a>'] if results.get("models") else []
     links += [f'<a href="#{esc(result["name"])}">{esc(result["name"])}</a>'
               for result in experiments]
     links += ['<a href="#environment">environment</a>', '<a href="#method">method</a>']
@@ -375,14 +413,14 @@ def page(results: Results, environment: dict[str, Any], pictures: dict[str, str]
     skipped = [result for result in experiments if result["skipped"]]
     parts = ['<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
              '<meta name="viewport" content="width=device-width, initial-scale=1">',
-             "<title>Four ways to serve: measured</title>", f"<style>{STYLE}</style></head><body>",
+             "<title>Ways to serve: measured</title>", f"<style>{STYLE}</style></head><body>",
              f'<p><a href="{esc(tutorial)}">← The tutorial</a></p>' if tutorial else "",
-             "<h1>Four ways to serve, measured</h1>", summary(results, environment),
+             "<h1>Ways to serve, measured</h1>", summary(results, environment),
              problem_list(bad) if bad else ""]
     if skipped:
         parts.append("<p>Skipped: " + "; ".join(
             f"{esc(result['name'])} ({esc(result['skipped'])})" for result in skipped) + ".</p>")
-    parts += [f"<nav>{' '.join(links)}</nav>", headline_part(results),
+    parts += [f"<nav>{' '.join(links)}</nav>", headline_part(results), models_part(results),
               instructions_part(results)]
     ordered = sorted(experiments, key=lambda result: not result.get("faults"))
     parts += [section(result, results, pictures.get(result["name"])) for result in ordered]

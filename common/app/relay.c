@@ -3,6 +3,7 @@
  * (http_relay.h does). */
 #include "app/relay.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +14,9 @@
 /* Of the process: listeners, the log; and clients that get 503. */
 enum { OTHER_FDS = 64 };
 
-static _Thread_local struct client_pool pool;
+/* One for all threads: an answer may go out in another thread than it came in. */
+static struct client_pool pool;
+static pthread_once_t pool_set_up = PTHREAD_ONCE_INIT;
 
 bool relay_ready(struct out_source *source)
 {
@@ -64,6 +67,12 @@ static struct relay *new_relay(const struct request *req, size_t size,
     return relay;
 }
 
+static void set_up_pool(void)
+{
+    pool.max_open = max_upstream();
+    pool.address_len = address_endpoint(serving.opt->upstream, &pool.address);
+}
+
 void *relay_begin(struct conn *c, const struct request *req, size_t size,
                   struct out_source source)
 {
@@ -80,10 +89,7 @@ void *relay_begin(struct conn *c, const struct request *req, size_t size,
         reply_failure(c, req, 503, "no memory");
         return NULL;
     }
-    if (pool.max_open == 0) {
-        pool.max_open = max_upstream();
-        pool.address_len = address_endpoint(upstream, &pool.address);
-    }
+    pthread_once(&pool_set_up, set_up_pool);
     relay->source = source;
     client_begin(&relay->client, &pool, req->method,
                  (struct slice){ (char *)relay + size, head_len }, req->body,

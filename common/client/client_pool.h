@@ -1,5 +1,5 @@
-/* client_pool.h - the connections to one server that a thread asks: some in use, some
- * kept open for the next request. RFC 9112 section 9.3.
+/* client_pool.h - the connections to one server that a process asks: some in use, some
+ * kept open for the next request. RFC 9112 section 9.3. Threads may share them.
  * Does not: wait, or end idle ones by a clock; that they were closed is seen when they
  * would be used.
  *
@@ -8,19 +8,22 @@
 #ifndef CLIENT_POOL_H
 #define CLIENT_POOL_H
 
+#include <pthread.h>
+#include <stdbool.h>
+
 #include "base/address.h"
 
-/* Set the address and max_open; all else zero. */
+/* Set the address and max_open; all else zero, which is a lock that nobody holds. */
 struct client_pool {
     union address address;
     socklen_t address_len;
-    int max_open; /* connections, idle ones included */
-    int open;     /* of them */
+    pthread_mutex_t lock; /* held to touch what follows */
+    int max_open;         /* connections, idle ones included */
+    int open;             /* of them */
     int idle; /* of these: as many as were in use at once, and were not closed since */
     int idle_room; /* numbers that idle_fds has room for */
     int *idle_fds; /* owned, and the connections, too; used last: last */
-    char
-        *spare; /* owned: a buffer that no exchange needs now, for the next; NULL: none */
+    char *buffer;  /* owned: one that no exchange needs now; NULL: none */
 };
 
 /* An idle connection over which nothing has come, neither bytes nor an end: the one used
@@ -36,6 +39,11 @@ void client_pool_give(struct client_pool *pool, int fd);
 
 /* Back from use, to be closed. */
 void client_pool_close(struct client_pool *pool, int fd);
+
+/* A buffer that an exchange has left behind, for another; NULL: there is none. One is kept
+ * at most: false, there is one already. All of them are equally long. */
+char *client_pool_take_buffer(struct client_pool *pool);
+bool client_pool_keep_buffer(struct client_pool *pool, char *buffer);
 
 /* Close all that are idle, and free what the pool owns. */
 void client_pool_empty(struct client_pool *pool);

@@ -556,6 +556,30 @@ START_TEST(announced_close)
 }
 END_TEST
 
+/* An answer that takes long is served all the same. */
+START_TEST(late)
+{
+    static const struct {
+        const char *words;
+        long late;
+    } cases[] = {
+        { "--requests 6 --path /sleep?ms=60 --late 0.05", 6 },
+        { "--requests 6 --path /sleep?ms=60 --late 9", 0 },
+        { "--requests 6 --path /sleep?ms=60", 0 },
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct crowd w;
+        char words[128];
+
+        snprintf(words, sizeof(words), "--behaviour keep-alive %s", cases[i].words);
+        crowd_on(&stage4, "", &w, words);
+        ck_count(&w, "served", 6);
+        ck_count(&w, "late", cases[i].late);
+    }
+}
+END_TEST
+
 START_TEST(over_ipv6)
 {
     struct crowd w;
@@ -986,6 +1010,7 @@ static void add_loops(TCase *tc)
     tcase_add_loop_test(tc, exactly, 0, LENGTH(loops));
     tcase_add_loop_test(tc, for_some_time, 0, 3);
     tcase_add_test(tc, announced_close);
+    tcase_add_test(tc, late);
     tcase_add_test(tc, over_ipv6);
     tcase_add_test(tc, server_killed);
 }
