@@ -34,6 +34,8 @@ MANY_IDLE_CLIENTS = 10000
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 FEW, MANY = 200, 1200  # requests of the two runs whose difference is counted
 MAX_IDLE_BYTES = 256   # of the process's memory, for an idle connection
+# A library's loop has records of its own: 128 bytes of struct event, 40 for the descriptor.
+MAX_IDLE_BYTES_OF = {"callbacks": MAX_IDLE_BYTES + 128 + 40}
 # Instructions of a request in stage 4: some 3 % above what gcc 12 makes of it with -O2. Another
 # compiler makes something else of it, though nothing much dearer.
 MAX_INSTRUCTIONS = {"bare": 1510, "h2load": 1745, "pipelined": 910}
@@ -237,7 +239,7 @@ def price_list(build: str) -> list[dict[str, object]]:
 
 
 def complaints(command: list[str], calls: dict[str, float], allocations: float,
-               idle: float | None) -> list[str]:
+               idle: float | None, model: str) -> list[str]:
     """What differs from the promise: one recv, one send, at most one wait, nothing else.
     Edge-triggered, this server reads until EAGAIN: one recv more."""
     receives = 2 if "--trigger=edge" in command else 1
@@ -248,8 +250,9 @@ def complaints(command: list[str], calls: dict[str, float], allocations: float,
         found.append("the requests were not counted")
     if allocations != 0:
         found.append(f"{allocations:.2f} allocations per request, 0 allowed")
-    if idle is not None and idle > MAX_IDLE_BYTES:
-        found.append(f"{idle:.0f} bytes per idle connection, {MAX_IDLE_BYTES} allowed")
+    most = MAX_IDLE_BYTES_OF.get(model, MAX_IDLE_BYTES)
+    if idle is not None and idle > most:
+        found.append(f"{idle:.0f} bytes per idle connection, {most} allowed")
     return found
 
 
@@ -284,7 +287,7 @@ def main() -> int:
         print(f"{name:34}{recv:5.2f}{send:6.2f}{waits:6.2f}"
               f"{sum(calls.values()) - waits - recv - send:7.2f}{allocations:8.2f}{instructed:>7}"
               f"{shown:>14}")
-        found = complaints(command, calls, allocations, idle)
+        found = complaints(command, calls, allocations, idle, mode.model)
         for complaint in found:
             print(f"  FAILED: {complaint}")
         failed += bool(found)
