@@ -31,6 +31,13 @@ $(B)/obj/ucontext/%.o: %.S $(FLAGS_FILE)
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 -include $(UCONTEXT_OBJ:.o=.d)
 
+# The stage with handlers that no user gets: tests/coroutines/unsafe.c.
+UNSAFE := $(B)/tests/stage7_unsafe
+$(UNSAFE): $(call obj,tests/coroutines/unsafe.c $(wildcard $(COROUTINES)/*.c $(COROUTINES)/*.S)) $(B)/obj/common.a
+	@mkdir -p $(@D)
+	$(call say,ld $@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(call link,$(COROUTINES)) -Wl,--wrap=gateway_relay
+
 define test_rule
 $(B)/tests/$(basename $(notdir $(1))): $(call obj,$(1) $(HARNESS_SRC)) $(B)/obj/common.a
 endef
@@ -56,7 +63,7 @@ test: ## set up, build, run all tests
 	@$(MAKE) --no-print-directory $(PARALLEL) programs
 	@$(MAKE) --no-print-directory run-tests
 
-programs: all $(TESTS) $(COUNTER) $(BENCH) ## build all that the tests and the tutorial use
+programs: all $(TESTS) $(UNSAFE) $(COUNTER) $(BENCH) ## build all that the tests and the tutorial use
 	@:
 
 # Under gdb a test must not run in a child.
@@ -70,7 +77,7 @@ one: ## build and run one test program, or one test of it: T=conn N=cut_anywhere
 	  grep -q 'Checks: [1-9]' $(ONE).log || { echo 'nothing ran: no test or case $(N) $(CASE)'; exit 1; }; \
 	  echo 'under gdb: $(strip $(ONE_ENV) CK_FORK=no) gdb $(ONE)'; exit $$status
 
-one-program: all $(BENCH) $(ONE)
+one-program: all $(UNSAFE) $(BENCH) $(ONE)
 	@:
 
 # Black-box tests drive servers from outside: the servers go under valgrind, not the tests.
