@@ -151,6 +151,7 @@ void stack_enter(struct stack *s, char *live_from)
 {
     if (!sharing || resident == s)
         return;
+    fiber_open(common.low, size);
     if (resident && resident_from) {
         resident->live = (size_t)(common.top - resident_from);
         memcpy(resident->kept, resident_from, resident->live);
