@@ -27,7 +27,7 @@ enum {
 #if defined(__OPTIMIZE__) && !defined(SWITCH_UCONTEXT) && !defined(__SANITIZE_ADDRESS__)
 enum { SWITCH_ROOM = 192 };
 #else
-enum { SWITCH_ROOM = 2048 };
+enum { SWITCH_ROOM = 4096 };
 #endif
 
 static size_t size;

@@ -36,30 +36,38 @@ static int deep(long bytes)
     return some[0];
 }
 
-/* One byte beyond the end of an array: n is its length. */
+/* Functions of their own, or the compiler would see, too. */
+__attribute__((noinline)) static void fill(volatile char *at, long n)
+{
+    for (long i = 0; i < n; i++)
+        at[i] = (char)i;
+}
+
+static volatile int *kept;
+
+__attribute__((noinline)) static void keep(volatile int *at)
+{
+    kept = at;
+}
+
+/* Beyond the end of an array of 16. */
 static int beyond(long n)
 {
     char some[16];
-    volatile char *at = some;
 
-    for (long i = 0; i <= n; i++)
-        at[i] = (char)i;
-    return at[0];
+    fill(some, n);
+    return some[0];
 }
 
 /* A variable that is no more. */
 static int scope(long n)
 {
-    volatile int *at = NULL;
+    if (n > 0) {
+        volatile int here = (int)n;
 
-    for (int i = 0; i < 2; i++) {
-        volatile int here = (int)n + i;
-
-        if (at)
-            return *at;
-        at = &here;
+        keep(&here);
     }
-    return *at;
+    return kept ? *kept : 0;
 }
 
 /* A variable that was never set. */
