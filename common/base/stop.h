@@ -4,7 +4,7 @@
 #ifndef STOP_H
 #define STOP_H
 
-#include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 /* How a process ends, the patient ways first. */
@@ -17,8 +17,10 @@ enum stop_mode {
     STOP_SOON,     /* SIGTERM, SIGINT: the same, bounded by the stop time-out */
 };
 
-/* enum stop_mode; 0 while the server runs. */
-extern volatile sig_atomic_t stopping;
+/* enum stop_mode; 0 while the server runs. Written by signal handlers and read by all
+ * threads: for both an atomic that needs no lock will do. signal-safety(7), C17 7.14.1.1. */
+extern atomic_int stopping;
+_Static_assert(ATOMIC_INT_LOCK_FREE == 2, "a signal handler may write it");
 
 /* May a client with nothing in flight be closed? Not while draining: its next request may
  * be on its way, and it would be lost. */
@@ -39,6 +41,10 @@ void stop_on_signals(int timeout_ms);
 /* Called before the process is ended because the time is over; NULL: nothing is. It runs in
  * a signal handler: signal-safety(7). */
 extern void (*stop_at_end)(void);
+
+/* Called by the handler of each signal that is to end a sleep; NULL: that it came is
+ * enough, since the call that sleeps fails with EINTR. signal-safety(7). */
+extern void (*stop_interrupts)(void);
 
 /* In a worker: drain on SIGUSR1 too; value 1 (sigqueue(3)) means: without a bound. */
 void stop_on_drain(void);

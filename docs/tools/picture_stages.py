@@ -1,4 +1,4 @@
-"""picture_stages.py - the four stages side by side: who waits for whom."""
+"""picture_stages.py - stages 1 to 4 side by side: who waits for whom."""
 from picture_draw import WIDTH, Picture
 
 W, H = (WIDTH - 24) / 2, 296  # of one panel
@@ -63,7 +63,7 @@ def epoll(p: Picture, left: float, top: float) -> None:
 
 
 def models() -> Picture:
-    p = Picture("Who waits for whom in the four stages",
+    p = Picture("Who waits for whom in stages 1 to 4",
                 "Stage 1: one process serves one client, four wait in the queue. Stage 2: three "
                 "processes serve three clients, two wait. Stage 3: one process asks select which "
                 "of its five clients is ready. Stage 4: two workers, each with its own listener "
