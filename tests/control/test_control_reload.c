@@ -954,6 +954,8 @@ int main(void)
         { "stage4-exclusive", add_under_load },
         { "stage4-edge", add_under_load },
         { "stage2", add_of_stage2 },
+        { "stage7-own", add_of_stage2 },
+        { "stage7-shared", add_under_load },
     };
 
     return control_run("reload", cases, sizeof cases / sizeof cases[0], 60);

@@ -580,6 +580,7 @@ END_TEST
 static void add_tests(TCase *tc)
 {
     bool stage4 = strncmp(mode->name, "stage4", 6) == 0;
+    bool coroutines = strcmp(mode->model, "coroutines") == 0;
     bool stage5 = strncmp(mode->name, "stage5", 6) == 0;
 
     if (mode->at_once < INT_MAX) {
@@ -606,12 +607,12 @@ static void add_tests(TCase *tc)
     }
     if (strncmp(mode->name, "stage3", 6) == 0)
         tcase_add_test(tc, offered_1500_clients);
-    if (stage4 || stage5)
+    if (stage4 || stage5 || coroutines)
         tcase_add_test(tc, worker_that_dies_at_start_backs_off);
     if (strcmp(mode->name, "stage4-reuseport") == 0 ||
-        strcmp(mode->name, "stage4-edge") == 0 || stage5)
+        strcmp(mode->name, "stage4-edge") == 0 || stage5 || coroutines)
         tcase_add_test(tc, workers_share_the_clients);
-    if ((stage4 && strcmp(mode->name, "stage4-exclusive") != 0) || stage5)
+    if ((stage4 && strcmp(mode->name, "stage4-exclusive") != 0) || stage5 || coroutines)
         tcase_add_test(tc, holds_10000_idle_clients);
 }
 
