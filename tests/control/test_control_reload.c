@@ -1009,6 +1009,8 @@ int main(void)
         { "stage4-exclusive", add_under_load },
         { "stage4-edge", add_under_load },
         { "stage2", add_of_stage2 },
+        { "stage7-own", add_of_stage2 },
+        { "stage7-shared", add_under_load },
     };
     int n = 0, modes;
     const struct mode *all = harness_modes(&modes);
