@@ -77,7 +77,9 @@ one-program: all $(BENCH) $(RACY) $(ONE)
 BLACK_BOX := $(basename $(notdir $(wildcard tests/server/*.c)))
 run-tests: export BUILD_DIR := $(abspath $(B))
 ifdef VALGRIND
-MEMCHECK := valgrind -q --vgdb=no --error-exitcode=99 --leak-check=full
+# Where a signal ends a process with threads, their stacks are "possibly lost".
+MEMCHECK := valgrind -q --vgdb=no --error-exitcode=99 --leak-check=full \
+  --show-leak-kinds=definite,indirect
 run-tests: export WRAPPER := $(MEMCHECK)
 run-tests: export SERVER_WRAPPER := $(MEMCHECK) --trace-children=yes
 run-tests: export UNWRAPPED := $(BLACK_BOX)
