@@ -1302,7 +1302,7 @@ START_TEST(backpressure_stops_reading)
         ck_assert_msg(sent < 64 << 20,
                       "it reads on and on from a client that never reads");
     }
-    ck_assert_int_lt(server_peak_kib(&s) - before, 16 << 10);
+    ck_assert_int_lt(server_peak_kib(&s) - before, UNREAD_KIB);
     for (size_t i = 0; i < sent / (size_t)(n + BODY); i++) { /* nothing was lost */
         client_expect(&c, &r, 200);
         ck_assert_uint_eq(r.body_len, BODY);
