@@ -100,7 +100,7 @@ static void sleep_ms(struct conn *c, const struct request *req)
     reply_format(c, req, 200, text, "slept %ld ms\n", ms);
 }
 
-/* Spins: `ms` of this process's own cpu time, so that two who burn on one cpu take twice
+/* Spins: `ms` of this thread's own cpu time, so that two who burn on one cpu take twice
  * as long, as real work would. */
 static void burn_ms(struct conn *c, const struct request *req)
 {
@@ -110,10 +110,10 @@ static void burn_ms(struct conn *c, const struct request *req)
 
     if (ms == -1)
         return;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
     until = (int64_t)cpu.tv_sec * 1000000000 + cpu.tv_nsec + ms * INT64_C(1000000);
     while ((int64_t)cpu.tv_sec * 1000000000 + cpu.tv_nsec < until)
-        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
     reply_format(c, req, 200, text, "burnt %ld ms\n", ms);
 }
 
@@ -168,10 +168,11 @@ static unsigned long counter(int slot, int i)
     unsigned long sum = 0;
 
     for (int side = 0; side < 2; side++) {
-        const char *cell = (const char *)stats_cell(slot, side);
+        struct stats cell;
 
-        sum += stats_get(
-            (const _Atomic uint64_t *)(const void *)(cell + counters[i].offset));
+        stats_total(stats_cell(slot, side), &cell);
+        sum += stats_get((const _Atomic uint64_t *)(const void *)((const char *)&cell +
+                                                                  counters[i].offset));
     }
     return sum;
 }

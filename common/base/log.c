@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,8 +17,9 @@
 enum { LINE_MAX_LEN = 500 };
 
 enum log_level log_level = LOG_INFO;
-static unsigned long dropped; /* lines, since the last that was written */
-static pid_t dropped_by;      /* a forked child does not count its parent's */
+/* Threads share them; at worst one counts a line of the moment in which another owns up. */
+static _Atomic unsigned long dropped; /* lines, since the last that was written */
+static _Atomic pid_t dropped_by;      /* a forked child does not count its parent's */
 
 static void fill_standard_fds(void)
 {
@@ -56,16 +58,17 @@ static bool put(const char *line, size_t len)
 /* True: there is nothing (more) to say about lines that were dropped. */
 static bool own_up(void)
 {
+    unsigned long lines = dropped;
     char line[128];
     int len;
 
-    if (dropped == 0 || dropped_by != getpid())
+    if (lines == 0 || dropped_by != getpid())
         return true;
     len = snprintf(line, sizeof(line), "%s[%d]: %lu lines could not be written here\n",
-                   program_invocation_short_name, (int)getpid(), dropped);
+                   program_invocation_short_name, (int)getpid(), lines);
     if (!put(line, (size_t)len < sizeof(line) ? (size_t)len : sizeof(line) - 1))
         return false;
-    dropped = 0;
+    dropped -= lines;
     return true;
 }
 
@@ -94,9 +97,7 @@ void log_line(enum log_level level, const char *format, ...)
     if (len > LINE_MAX_LEN - 1)
         len = LINE_MAX_LEN - 1;
     line[len] = '\n';
-    if (own_up() && put(line, (size_t)len + 1))
-        dropped = 0;
-    else
+    if (!own_up() || !put(line, (size_t)len + 1))
         note_drop(); /* nobody reads the log: serving goes on */
     errno = saved;
 }

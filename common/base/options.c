@@ -43,7 +43,6 @@ enum {
 enum {
     MAX_BODY_LIMIT = 1 << 30,
     MAX_SECONDS = 86400,
-    MAX_THREADS = 256,
     MAX_QUEUE = 1 << 20,
     MIN_STACK = 8192,
     MAX_STACK = 8 << 20,

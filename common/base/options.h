@@ -22,7 +22,7 @@ enum {
 /* Environment: the directory that relative names start from, across reloads. */
 #define OPTIONS_CWD "SERVER_CWD"
 
-enum { MAX_WORKERS = 64 };
+enum { MAX_WORKERS = 64, MAX_THREADS = 256 };
 
 enum verb {
     VERB_START,

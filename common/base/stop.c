@@ -3,13 +3,14 @@
  * next. */
 #include "base/stop.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/time.h>
 #include <unistd.h>
 
 enum { TICK_MS = 50, GRACE_MS = 500 };
 
-volatile sig_atomic_t stopping;
+atomic_int stopping;
 void (*stop_at_end)(void);
 static volatile sig_atomic_t ms_left = -1; /* -1: no bound */
 static int timeout;

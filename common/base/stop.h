@@ -4,7 +4,7 @@
 #ifndef STOP_H
 #define STOP_H
 
-#include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 /* How a process ends, the patient ways first. */
@@ -17,8 +17,10 @@ enum stop_mode {
     STOP_SOON,     /* SIGTERM, SIGINT: the same, bounded by the stop time-out */
 };
 
-/* enum stop_mode; 0 while the server runs. */
-extern volatile sig_atomic_t stopping;
+/* enum stop_mode; 0 while the server runs. Written by signal handlers and read by all
+ * threads: for both an atomic that needs no lock will do. signal-safety(7), C17 7.14.1.1. */
+extern atomic_int stopping;
+_Static_assert(ATOMIC_INT_LOCK_FREE == 2, "a signal handler may write it");
 
 /* May a client with nothing in flight be closed? Not while draining: its next request may
  * be on its way, and it would be lost. */

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -21,7 +22,8 @@
 static const char magic[8] = "SCORES\n";
 static struct stats private_cell;
 static int board_fd = -1;
-static _Thread_local int own_slot;
+static int own_slot;
+static struct stats *own_cell = &private_cell; /* the process's */
 
 _Thread_local struct stats *stats = &private_cell;
 _Thread_local struct conn_stats *stats_own_conns;
@@ -29,11 +31,12 @@ _Thread_local int stats_own_fds;
 _Thread_local struct conn_stats stats_nobody;
 struct board *board;
 
-/* The records of a cell's connections lie behind the head. The memory is sparse: an fd
- * that was never open costs nothing. */
+/* Behind the head lie the cells of threads, and behind them the records of connections. The
+ * memory is sparse: what was never used costs nothing. */
 static size_t board_size(uint32_t slots, uint32_t fds)
 {
-    return sizeof(struct board) + 2 * (size_t)slots * fds * sizeof(struct conn_stats);
+    return sizeof(struct board) + 2 * (size_t)slots * MAX_THREADS * sizeof(struct stats) +
+           2 * (size_t)slots * fds * sizeof(struct conn_stats);
 }
 
 static bool map(int fd, size_t size, int protection)
@@ -160,29 +163,95 @@ struct stats *stats_cell(int slot, int side)
 
 const struct conn_stats *stats_conns(const struct stats *cell)
 {
-    const struct conn_stats *behind = (const void *)(board + 1);
+    const struct stats *threads = (const void *)(board + 1);
+    const struct conn_stats *behind =
+        (const void *)(threads + 2 * (size_t)board->slots * MAX_THREADS);
 
     return behind + (size_t)(cell - board->cells) * board->fds;
 }
 
+/* The first of its threads'. */
+static struct stats *threads_of(const struct stats *cell)
+{
+    struct stats *threads = (void *)(board + 1);
+
+    return threads + (size_t)(cell - board->cells) * MAX_THREADS;
+}
+
+/* All fields are numbers, and in a thread's cell zero unless they are counted there. */
+static void add(struct stats *total, const struct stats *cell)
+{
+    enum { FIELDS = offsetof(struct stats, threads) / sizeof(uint64_t) + 1 };
+    _Atomic uint64_t *sums = (void *)total;
+    const _Atomic uint64_t *numbers = (const void *)cell;
+
+    for (int i = 0; i < FIELDS; i++)
+        stats_add(&sums[i], stats_get(&numbers[i]));
+}
+
+void stats_total(const struct stats *cell, struct stats *total)
+{
+    const uint64_t threads = stats_get(&cell->threads);
+    uint64_t busy = stats_get(&cell->busy_since_ms);
+
+    *total = (struct stats){ 0 };
+    add(total, cell);
+    for (uint64_t t = 0; t < threads; t++) {
+        uint64_t since = stats_get(&threads_of(cell)[t].busy_since_ms);
+
+        add(total, &threads_of(cell)[t]);
+        if (since != 0 && (busy == 0 || since < busy))
+            busy = since;
+    }
+    stats_set(&total->busy_since_ms, busy);
+}
+
+static void empty(struct stats *cell)
+{
+    stats_set(&cell->busy_since_ms, 0);
+    stats_set(&cell->connections, 0);
+    stats_set(&cell->waiting, 0);
+    stats_set(&cell->full_since_ms, 0);
+}
+
+void stats_empty(struct stats *cell)
+{
+    empty(cell);
+    for (uint64_t t = 0; t < stats_get(&cell->threads); t++)
+        empty(&threads_of(cell)[t]);
+}
+
 void stats_take(int slot, int side)
 {
+    struct stats total;
+
     own_slot = slot;
-    stats = stats_cell(slot, side);
+    stats = own_cell = stats_cell(slot, side);
     stats_own_conns = (struct conn_stats *)stats_conns(stats);
     stats_own_fds = (int)board->fds;
     stats_set(&stats->pid, (uint64_t)getpid());
     stats_set(&stats->state, WORKER_STARTING);
     stats_set(&stats->started_ms, (uint64_t)clock_ms());
-    stats_set(&stats->busy_since_ms, 0);
-    stats_set(&stats->connections, 0);
-    stats_set(&stats->waiting, 0);
-    stats_set(&stats->full_since_ms, 0);
+    stats_empty(stats);
     stats_set(&stats->stack_used, 0);
-    stats_set(&stats->requests_before, stats_get(&stats->requests));
+    stats_total(stats, &total);
+    stats_set(&stats->requests_before, stats_get(&total.requests));
 }
 
 int stats_slot(void)
 {
     return own_slot;
+}
+
+void stats_threads(int n)
+{
+    if ((uint64_t)n > stats_get(&own_cell->threads)) /* a predecessor's count, too */
+        stats_set(&own_cell->threads, (uint64_t)n);
+}
+
+void stats_join(int thread)
+{
+    stats = &threads_of(own_cell)[thread];
+    stats_own_conns = (struct conn_stats *)stats_conns(own_cell);
+    stats_own_fds = (int)board->fds;
 }

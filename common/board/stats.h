@@ -2,8 +2,9 @@
  * share, and that commands such as `status` look into: it answers even when the server
  * hangs.
  * Does not: lock. A cell has one writer, its worker; pid, state and what concerns the
- * slot are the master's between two workers. Cells outlive their worker, so counters
- * survive a crash. */
+ * slot are the master's between two workers. A worker's threads have a cell each, and
+ * what is shown is the sum: stats_total(). Cells outlive their worker, so counters survive a
+ * crash. */
 #ifndef STATS_H
 #define STATS_H
 
@@ -16,7 +17,7 @@
 #include "base/options.h"
 
 enum {
-    BOARD_LAYOUT = 3,   /* a server with another layout cannot take over by reload */
+    BOARD_LAYOUT = 4,   /* a server with another layout cannot take over by reload */
     BOARD_RELOADS = 16, /* runs whose end can be told; a command looks every 20 ms */
 };
 
@@ -43,6 +44,7 @@ struct stats {
     _Atomic uint64_t full_since_ms; /* clock_ms() since when nobody is let in, as too many
                                      * wait; 0: they are */
     _Atomic uint64_t stack_used;    /* bytes, of the coroutine that went deepest */
+    _Atomic uint64_t threads;       /* so many cells of threads count, beside this one */
 };
 
 /* What is known of one connection besides what the kernel tells; by fd. */
@@ -108,11 +110,24 @@ int stats_fd(void);
 bool stats_look(pid_t pid);
 
 struct stats *stats_cell(int slot, int side);
+
+/* A worker's cell and its threads', taken together: sums, and since when the one is busy that
+ * has been longest. In the cells alone a number of what is now may be below zero: one thread
+ * has counted it up, another down. */
+void stats_total(const struct stats *cell, struct stats *total);
+
+/* Nothing is now: no connections, nobody busy or waiting. The counters stay. */
+void stats_empty(struct stats *cell);
 const struct conn_stats *stats_conns(const struct stats *cell);
 
 /* Become the writer of a cell. The connections of a predecessor that crashed are gone. */
 void stats_take(int slot, int side);
 int stats_slot(void); /* of this process */
+
+/* This process's cell, which stats_take() has made its own, has so many of threads beside
+ * it, at most MAX_THREADS. stats_join(): this thread is the writer of one, 0 to n - 1. */
+void stats_threads(int n);
+void stats_join(int thread);
 
 /* The record of connection `fd` of this thread's cell. */
 extern _Thread_local struct conn_stats *stats_own_conns; /* borrowed from the board */
@@ -130,6 +145,11 @@ static inline void stats_add(_Atomic uint64_t *counter, uint64_t n)
     uint64_t old = atomic_load_explicit(counter, memory_order_relaxed);
 
     atomic_store_explicit(counter, old + n, memory_order_relaxed);
+}
+
+static inline void stats_sub(_Atomic uint64_t *counter, uint64_t n)
+{
+    stats_add(counter, 0 - n);
 }
 
 static inline uint64_t stats_get(const _Atomic uint64_t *counter)

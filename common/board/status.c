@@ -110,12 +110,14 @@ static void status_json(void)
     print_load("\"load\":[%.2f,%.2f,%.2f],");
     fputs("\"workers\":[", stdout);
     for (uint32_t i = 0; i < SIDES * board->slots; i++) {
-        const struct stats *cell = &board->cells[i];
-        pid_t pid = (pid_t)stats_get(&cell->pid);
+        pid_t pid = (pid_t)stats_get(&board->cells[i].pid);
+        struct stats total;
+        const struct stats *cell = &total;
         char state[32];
 
         if (pid == 0 && (i % SIDES || stats_get(&board->cells[i + 1].pid)))
             continue;
+        stats_total(&board->cells[i], &total);
         printf("%s{\"worker\":%u,\"pid\":%d,\"state\":\"%s\",\"memory_kib\":%ld,"
                "\"listening\":\"%s:%d\",\"connections\":%lu,\"accepted\":%lu,"
                "\"requests\":%lu,"
@@ -197,12 +199,13 @@ void status_print(const struct options *opt)
     printf("%2s %7s %6s %5s %9s %6s %5s %6s %3s %4s %5s %s\n", "#", "pid", "memory",
            "conns", "requests", "req/s", "sfail", "wait", "t/o", "rest", "exit", "state");
     for (uint32_t i = 0; i < SIDES * board->slots; i++) {
-        const struct stats *cell = &board->cells[i];
+        struct stats total;
 
-        if (stats_get(&cell->pid) == 0 &&
+        stats_total(&board->cells[i], &total);
+        if (stats_get(&total.pid) == 0 &&
             (i % SIDES || stats_get(&board->cells[i + 1].pid)))
             continue;
-        print_worker(i / SIDES, cell);
+        print_worker(i / SIDES, &total);
     }
 }
 

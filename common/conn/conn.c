@@ -13,7 +13,7 @@
 #include "conn/deadline.h"
 #include "conn/turn.h"
 
-_Thread_local int conn_count;
+atomic_int conn_count;
 
 void conn_setup(const struct options *opt, bool blocking)
 {
@@ -31,11 +31,11 @@ struct conn *conn_open(int fd)
     }
     turn.now = clock_ms();
     c->fd = fd;
+    conn_count++; /* first: here one thread sees what the last owner of `fd` has written */
     *stats_conn(fd) = (struct conn_stats){ .id = ++turn.last_id, .last_ms = turn.now };
     deadline_begin(c);
-    conn_count++;
     stats_add(&stats->accepted, 1);
-    stats_set(&stats->connections, (uint64_t)conn_count);
+    stats_add(&stats->connections, 1);
     if (app.on_connect)
         app.on_connect(c);
     return c;
@@ -61,12 +61,21 @@ void conn_close(struct conn *c)
     if (app.on_close)
         app.on_close(c);
     deadline_end(c);
+    conn_count--; /* before another thread can be given the descriptor's number */
     close(c->fd);
     buf_free(&c->in);
     out_free(c);
     free(c);
-    conn_count--;
-    stats_set(&stats->connections, (uint64_t)conn_count);
+    stats_sub(&stats->connections, 1);
+}
+
+void conn_pass(struct conn *c, enum conn_owner from, enum conn_owner to)
+{
+    uint8_t owner = atomic_exchange(&c->owner, (uint8_t)to);
+
+    assert(owner == from);
+    (void)owner;
+    (void)from;
 }
 
 size_t conn_input_limit(void)

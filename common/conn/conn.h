@@ -11,6 +11,7 @@
 #ifndef CONN_H
 #define CONN_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -28,24 +29,33 @@ enum conn_want {
     WANT_REPLY, /* nothing of the peer, but to know that it is gone: EPOLLERR, EPOLLHUP */
 };
 
+/* Who may touch a connection, where threads share them. In stages without threads it is
+ * the loop always. */
+enum conn_owner {
+    OWNER_LOOP,   /* who waits; the kernel may tell of it, or its time run out */
+    OWNER_QUEUE,  /* nobody yet: it is told of, and waits for a thread */
+    OWNER_THREAD, /* who serves it now */
+};
+
 struct conn {
     int fd;                     /* owned; closed by conn_close() */
     enum conn_want want : 8;    /* what must happen next */
     enum conn_want watched : 8; /* for the stage: what it told the kernel to watch for */
     enum clock clock : 8;       /* which time-out runs */
-    bool would_block;  /* the last recv or send met EAGAIN: only the kernel knows more */
-    bool stalled;      /* `in` holds messages that were not looked at: output backed up */
-    bool behind;       /* bytes were read behind the message that is being answered */
-    bool closing;      /* close once the output is sent */
-    bool cut;          /* closing, behind an answer that broke off */
-    bool unread;       /* closing, although the peer may still be sending or reading */
-    bool lingering;    /* output sent, write side shut; reading until the peer closes */
-    bool interrupted;  /* the socket's own time-out has not ended a call in time */
-    bool deferred;     /* the message at the head of `in` is answered later */
-    uint32_t requests; /* messages answered on this connection */
-    uint32_t held;     /* bytes of the deferred message */
-    int untaken;       /* lingering: bytes that the peer had not taken, last time */
-    int64_t deadline;  /* clock_ms() when the running time-out ends */
+    bool would_block; /* the last recv or send met EAGAIN: only the kernel knows more */
+    bool stalled;     /* `in` holds messages that were not looked at: output backed up */
+    bool behind;      /* bytes were read behind the message that is being answered */
+    bool closing;     /* close once the output is sent */
+    bool cut;         /* closing, behind an answer that broke off */
+    bool unread;      /* closing, although the peer may still be sending or reading */
+    bool lingering;   /* output sent, write side shut; reading until the peer closes */
+    bool interrupted; /* the socket's own time-out has not ended a call in time */
+    bool deferred;    /* the message at the head of `in` is answered later */
+    _Atomic uint8_t owner; /* enum conn_owner; conn_pass() */
+    uint32_t requests;     /* messages answered on this connection */
+    uint32_t held;         /* bytes of the deferred message */
+    int untaken;           /* lingering: bytes that the peer had not taken, last time */
+    int64_t deadline;      /* clock_ms() when the running time-out ends */
     struct conn *prev, *next; /* borrowed: neighbours in the list of the same time-out */
     struct buf in;            /* unfinished or unanswered messages */
     struct out out;           /* replies that are on their way */
@@ -54,8 +64,8 @@ struct conn {
     uint64_t state[8]; /* the protocol's progress in the message at the head of `in` */
 };
 
-/* How many this thread has open. */
-extern _Thread_local int conn_count;
+/* How many are open in this process. */
+extern atomic_int conn_count;
 
 /* Once per process, before the first conn_open(). blocking: the sockets that will come
  * are blocking ones; time-outs are then made with SO_RCVTIMEO and SO_SNDTIMEO, socket(7).
@@ -90,6 +100,18 @@ int conn_timeout_ms(void);
  * them. Call after a batch of events, never within: the caller may free what is
  * returned. */
 struct conn *conn_expired(void);
+
+/* --- for stages whose threads share connections --------------------------------------- */
+
+/* It changes hands. That it was in those hands is asserted: of two threads that both think
+ * that it is theirs, one fails here. Deadlines are kept for who waits: deadline_share(). */
+void conn_pass(struct conn *c, enum conn_owner from, enum conn_owner to);
+
+/* For a loop that serves nobody: the time of one that conn_expired() has named is up. If it
+ * can be read or written, what there is came in time perhaps: whoever serves it judges, and
+ * until then conn_expired() names it no more. Else end it. No message goes to the
+ * application, for its handler might wait. After: as conn_fill(). */
+void conn_expire(struct conn *c);
 
 /* --- for protocols ------------------------------------------------------------------ */
 

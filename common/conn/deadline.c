@@ -30,26 +30,62 @@ void deadline_setup(const struct options *opt)
     timeouts_ms[CLOCK_LINGER] = LINGER_MS;
 }
 
-static void unlink_conn(struct conn *c)
+/* The lists are nearly always this thread's own, and no lock is needed. */
+static struct deadlines *enter(void)
 {
-    struct deadline_list *list = &turn.lists[c->clock];
+    if (turn.shared == NULL)
+        return &turn.own;
+    pthread_mutex_lock(&turn.shared->lock);
+    return turn.shared;
+}
+
+static void leave(void)
+{
+    if (turn.shared)
+        pthread_mutex_unlock(&turn.shared->lock);
+}
+
+static void unlink_conn(struct deadlines *d, struct conn *c)
+{
+    struct deadline_list *list = &d->lists[c->clock];
 
     *(c->prev ? &c->prev->next : &list->first) = c->next;
     *(c->next ? &c->next->prev : &list->last) = c->prev;
 }
 
-static void link_conn(struct conn *c, enum clock clock)
+/* Behind all that end no later. That is the tail, unless another thread was quicker. */
+static void link_conn(struct deadlines *d, struct conn *c, enum clock clock)
 {
-    struct deadline_list *list = &turn.lists[clock];
+    struct deadline_list *list = &d->lists[clock];
+    struct conn *before = list->last;
 
     c->clock = clock;
     c->deadline = turn.now + timeouts_ms[clock];
-    if (c->deadline < turn.first_deadline)
-        turn.first_deadline = c->deadline;
-    c->prev = list->last;
-    c->next = NULL;
-    *(c->prev ? &c->prev->next : &list->first) = c;
-    list->last = c;
+    if (c->deadline < d->first)
+        d->first = c->deadline;
+    while (before && before->deadline > c->deadline)
+        before = before->prev;
+    c->prev = before;
+    c->next = before ? before->next : list->first;
+    *(before ? &before->next : &list->first) = c;
+    *(c->next ? &c->next->prev : &list->last) = c;
+}
+
+/* Out of its list, and in a circle of its own: to unlink it once more changes nothing. */
+static void suspend(struct deadlines *d, struct conn *c)
+{
+    unlink_conn(d, c);
+    c->prev = c->next = c;
+}
+
+/* The first that the loop owns. Those before it come back when they have changed hands. */
+static struct conn *first_owned(struct deadlines *d, enum clock clock)
+{
+    struct conn *c;
+
+    while ((c = d->lists[clock].first) && c->owner != OWNER_LOOP)
+        suspend(d, c);
+    return c;
 }
 
 static void set_timeout(int fd, int option, int64_t ms)
@@ -64,7 +100,8 @@ static void set_timeout(int fd, int option, int64_t ms)
 
 void deadline_begin(struct conn *c)
 {
-    link_conn(c, CLOCK_IDLE);
+    link_conn(enter(), c, CLOCK_IDLE);
+    leave();
     if (!serving.blocking)
         return;
     set_timeout(c->fd, SO_RCVTIMEO, timeouts_ms[CLOCK_IDLE]);
@@ -73,16 +110,21 @@ void deadline_begin(struct conn *c)
 
 void deadline_end(struct conn *c)
 {
-    unlink_conn(c);
+    unlink_conn(enter(), c);
+    leave();
     c->clock = CLOCK_NONE;
 }
 
 void deadline_start(struct conn *c, enum clock clock)
 {
+    struct deadlines *d;
+
     if (serving.blocking && clock != c->clock)
         set_timeout(c->fd, SO_RCVTIMEO, timeouts_ms[clock]);
-    unlink_conn(c);
-    link_conn(c, clock);
+    d = enter();
+    unlink_conn(d, c);
+    link_conn(d, c, clock);
+    leave();
 }
 
 void deadline_bound(struct conn *c)
@@ -91,27 +133,79 @@ void deadline_bound(struct conn *c)
         set_timeout(c->fd, SO_RCVTIMEO, c->deadline - clock_ms());
 }
 
-int deadline_next_ms(void)
+static int64_t find_first(const struct deadlines *d)
 {
     int64_t first = INT64_MAX;
 
     for (int clock = 0; clock < CLOCKS; clock++)
-        if (turn.lists[clock].first && turn.lists[clock].first->deadline < first)
-            first = turn.lists[clock].first->deadline;
-    turn.first_deadline = first;
+        if (d->lists[clock].first && d->lists[clock].first->deadline < first)
+            first = d->lists[clock].first->deadline;
+    return first;
+}
+
+int deadline_next_ms(void)
+{
+    struct deadlines *d = enter();
+    int64_t first = d->first = d->planned = find_first(d);
+
+    leave();
     if (first == INT64_MAX)
         return -1;
     first -= turn.now;
     return first <= 0 ? 0 : first >= INT_MAX ? INT_MAX : (int)first + 1;
 }
 
+struct conn *deadline_first(enum clock clock)
+{
+    struct conn *c = first_owned(enter(), clock);
+
+    leave();
+    return c;
+}
+
 struct conn *deadline_passed(void)
 {
+    struct deadlines *d = enter();
+    struct conn *passed = NULL;
+
     turn.now = clock_ms();
-    if (turn.now < turn.first_deadline)
-        return NULL;
-    for (int clock = 0; clock < CLOCKS; clock++)
-        if (turn.lists[clock].first && turn.now >= turn.lists[clock].first->deadline)
-            return turn.lists[clock].first;
-    return NULL;
+    for (int clock = 0; turn.now >= d->first && !passed && clock < CLOCKS; clock++) {
+        struct conn *c = d->lists[clock].first;
+
+        if (c && turn.now >= c->deadline)
+            passed = first_owned(d, clock);
+        if (passed && turn.now < passed->deadline)
+            passed = NULL;
+    }
+    leave();
+    return passed;
+}
+
+void deadline_share(struct deadlines *shared)
+{
+    turn.shared = shared;
+}
+
+void deadline_suspend(struct conn *c)
+{
+    suspend(enter(), c);
+    leave();
+}
+
+bool deadline_resume(struct conn *c)
+{
+    struct deadlines *d = turn.shared;
+    struct deadline_list *list = &d->lists[c->clock];
+
+    if (c->next == c) { /* suspended as its time was up: it goes before the others */
+        c->prev = NULL;
+        c->next = list->first;
+        *(c->next ? &c->next->prev : &list->last) = c;
+        list->first = c;
+        d->first = c->deadline < d->first ? c->deadline : d->first;
+    }
+    if (d->first >= d->planned)
+        return false;
+    d->planned = d->first; /* once told is enough */
+    return true;
 }

@@ -4,7 +4,9 @@
 #ifndef DEADLINE_H
 #define DEADLINE_H
 
+#include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/options.h"
 
@@ -23,6 +25,14 @@ enum clock {
 
 struct deadline_list {
     struct conn *first, *last; /* borrowed */
+};
+
+/* All that are open in one place: a thread's, or, with the lock, a process's. */
+struct deadlines {
+    struct deadline_list lists[CLOCKS];
+    int64_t first;        /* no list has an earlier one; it may be out of date */
+    int64_t planned;      /* deadline_next_ms() told who waits to sleep until then */
+    pthread_mutex_t lock; /* only where they are shared */
 };
 
 /* Once per process, when `serving` is set. */
@@ -45,5 +55,26 @@ int deadline_next_ms(void);
 
 /* One whose time is up; NULL: there is none. Reads the clock. */
 struct conn *deadline_passed(void);
+
+/* The first of a clock's list; NULL: there is none. */
+struct conn *deadline_first(enum clock clock);
+
+/* --- where threads share connections --------------------------------------------------
+ *
+ * The lists are those of the thread that waits, and each connection stands in one of them,
+ * whoever owns it. While it is not the loop's (conn.h, enum conn_owner) its time may run
+ * out, but it is not named for that: who has it in hand judges by himself, in conn_fill()
+ * and conn_drain(); and once the loop has it again, the loop. All functions above take
+ * the lock. */
+
+/* From now on this thread's connections stand in these. Borrowed; all zero at first. */
+void deadline_share(struct deadlines *shared);
+
+/* Do not name it until it has been in other hands: its next owner is on the way. */
+void deadline_suspend(struct conn *c);
+
+/* It is the loop's again, and may be named. The caller holds the lock. True: its time is up
+ * before who waits was going to look. */
+bool deadline_resume(struct conn *c);
 
 #endif

@@ -289,16 +289,38 @@ void conn_drain(struct conn *c)
 
 int conn_timeout_ms(void)
 {
-    if (stop_closes_idle() && turn.lists[CLOCK_IDLE].first)
+    if (stop_closes_idle() && deadline_first(CLOCK_IDLE))
         return 0;
     return deadline_next_ms();
 }
 
 struct conn *conn_expired(void)
 {
-    struct conn *idle = turn.lists[CLOCK_IDLE].first;
+    struct conn *idle = stop_closes_idle() ? deadline_first(CLOCK_IDLE) : NULL;
 
-    if (stop_closes_idle() && idle)
+    if (idle)
         return idle; /* one more read finds a message, or EAGAIN: close */
     return deadline_passed();
+}
+
+/* poll(2): may it be read, or written, as it wants to? */
+static bool can_go_on(const struct conn *c)
+{
+    struct pollfd way = { .fd = c->fd,
+                          .events = c->want == WANT_WRITE ? POLLOUT : POLLIN };
+    int n;
+
+    while ((n = poll(&way, 1, 0)) == -1) /* EINTR */
+        continue;
+    return n > 0;
+}
+
+void conn_expire(struct conn *c)
+{
+    if (can_go_on(c))
+        deadline_suspend(c);
+    else if (stop_closes_idle() && c->clock == CLOCK_IDLE)
+        c->want = WANT_CLOSE;
+    else
+        expire(c);
 }

@@ -15,9 +15,9 @@
 enum { SCRATCH = 65536 }; /* bytes read or written at once */
 
 struct turn {
-    int64_t now; /* clock_ms() of this turn */
-    struct deadline_list lists[CLOCKS];
-    int64_t first_deadline;       /* no list has an earlier one; it may be out of date */
+    int64_t now;                  /* clock_ms() of this turn */
+    struct deadlines own;         /* of the connections of this thread ... */
+    struct deadlines *shared;     /* borrowed: ... unless threads share them; or NULL */
     uint32_t last_id;             /* counts the connections of this thread */
     size_t input_len, output_len; /* bytes in use; 0 between two turns */
     struct conn *replying;        /* borrowed: whose replies are in `output`, if any */

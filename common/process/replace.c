@@ -97,9 +97,10 @@ void replace_recycle(void)
 {
     for (int slot = 0; slot < crew.opt->workers; slot++) {
         struct worker *w = &crew.workers[slot];
+        struct stats total;
 
-        if (w->pid && w->last_request &&
-            stats_get(&worker_cell(slot)->requests) >= w->last_request)
+        stats_total(worker_cell(slot), &total);
+        if (w->pid && w->last_request && stats_get(&total.requests) >= w->last_request)
             replace(slot);
     }
 }

@@ -24,12 +24,13 @@ struct stats *worker_cell(int slot)
 void worker_start(int slot)
 {
     struct worker *w = &crew.workers[slot];
-    uint64_t requests = stats_get(&worker_cell(slot)->requests);
+    struct stats total;
 
     w->started = clock_ms();
+    stats_total(worker_cell(slot), &total);
     stats_set(&worker_cell(slot)->state, WORKER_STARTING);
     if (crew.opt->max_requests > 0) /* up to a tenth more, or all would go at once */
-        w->last_request = requests + (uint64_t)crew.opt->max_requests +
+        w->last_request = stats_get(&total.requests) + (uint64_t)crew.opt->max_requests +
                           (uint64_t)rand() % ((uint64_t)crew.opt->max_requests / 10 + 1);
     w->pid = crew.spawn(slot);
     if (w->pid == -1) {
@@ -75,8 +76,7 @@ void worker_empty_cell(struct stats *cell, int status)
     stats_set(&cell->exit_status, (uint64_t)(WIFSIGNALED(status) ? 128 + WTERMSIG(status)
                                                                  : WEXITSTATUS(status)));
     stats_set(&cell->state, WORKER_NONE);
-    stats_set(&cell->connections, 0);
-    stats_set(&cell->busy_since_ms, 0);
+    stats_empty(cell);
     stats_set(&cell->pid, 0);
 }
 
