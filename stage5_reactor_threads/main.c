@@ -33,16 +33,18 @@ static struct queue queue;
 static struct deadlines deadlines; /* of all connections; the loop looks after them */
 
 /* [stage5.watch] */
-/* Tell the kernel what `c` waits for, or close it. An event is told once, and no other until
- * this is called again: so what the loop hears of is the loop's. EPOLLONESHOT in
- * epoll_ctl(2). */
-static void watch(struct conn *c, int op)
+/* Tell the kernel what `c` waits for; it is the loop's now, and may be in another thread's
+ * hands before this returns. One event is told, and no other until this is called again: so
+ * what the loop hears of is the loop's. EPOLLONESHOT in epoll_ctl(2). */
+static void watch(struct conn *c, int op, enum conn_owner from)
 {
     struct epoll_event event = { .data.ptr = c };
+    int fd = c->fd;
 
     event.events = (c->want == WANT_READ ? EPOLLIN : EPOLLOUT) | EPOLLONESHOT;
-    if (c->want == WANT_CLOSE || epoll_ctl(epoll, op, c->fd, &event) == -1)
-        conn_close(c);
+    conn_pass(c, from, OWNER_LOOP);
+    if (epoll_ctl(epoll, op, fd, &event) == -1)
+        conn_close(c); /* new, and no memory for it; a change needs none */
 }
 
 /* Watch the listener, or look away while nobody can be let in. True: it was watched until
@@ -63,7 +65,7 @@ static bool watch_listener(bool on)
 /* In a thread: do for one client what can be done now, then give it back to the loop. */
 static void serve(struct conn *c)
 {
-    bool early;
+    bool ring;
 
     if (c->want == WANT_READ)
         conn_fill(c);
@@ -71,15 +73,15 @@ static void serve(struct conn *c)
         conn_drain(c);
     if (c->want == WANT_CLOSE) {
         conn_close(c);
-        early = !watching; /* there may be room for another */
+        ring = !watching; /* there may be room for another */
     } else {
-        pthread_mutex_lock(&deadlines.lock); /* it is not named before it is watched */
-        conn_pass(c, OWNER_THREAD, OWNER_LOOP);
-        early = deadline_resume(c);
-        watch(c, EPOLL_CTL_MOD); /* from here on another thread may have it */
+        pthread_mutex_lock(
+            &deadlines.lock); /* its time cannot be up before it is watched */
+        ring = deadline_resume(c);
+        watch(c, EPOLL_CTL_MOD, OWNER_THREAD);
         pthread_mutex_unlock(&deadlines.lock);
     }
-    if (early)
+    if (ring)
         eventfd_write(bell, 1);
 }
 
@@ -90,7 +92,7 @@ static void accept_clients(void)
         struct conn *c = fd == -1 ? NULL : conn_open(fd);
 
         if (c)
-            watch(c, EPOLL_CTL_ADD);
+            watch(c, EPOLL_CTL_ADD, OWNER_LOOP);
         else if (!net_accept_failed())
             break;
     }
@@ -103,7 +105,10 @@ static void end_expired(void)
 
     while ((c = conn_expired())) {
         conn_expire(c);
-        watch(c, EPOLL_CTL_MOD);
+        if (c->want == WANT_CLOSE)
+            conn_close(c);
+        else
+            watch(c, EPOLL_CTL_MOD, OWNER_LOOP);
     }
 }
 

@@ -45,10 +45,8 @@ static void leave(void)
         pthread_mutex_unlock(&turn.shared->lock);
 }
 
-static void unlink_conn(struct deadlines *d, struct conn *c)
+static void unlink_conn(struct deadline_list *list, struct conn *c)
 {
-    struct deadline_list *list = &d->lists[c->clock];
-
     *(c->prev ? &c->prev->next : &list->first) = c->next;
     *(c->next ? &c->next->prev : &list->last) = c->prev;
 }
@@ -72,19 +70,20 @@ static void link_conn(struct deadlines *d, struct conn *c, enum clock clock)
 }
 
 /* Out of its list, and in a circle of its own: to unlink it once more changes nothing. */
-static void suspend(struct deadlines *d, struct conn *c)
+static void suspend(struct deadline_list *list, struct conn *c)
 {
-    unlink_conn(d, c);
+    unlink_conn(list, c);
     c->prev = c->next = c;
 }
 
 /* The first that the loop owns. Those before it come back when they have changed hands. */
 static struct conn *first_owned(struct deadlines *d, enum clock clock)
 {
+    struct deadline_list *list = &d->lists[clock];
     struct conn *c;
 
-    while ((c = d->lists[clock].first) && c->owner != OWNER_LOOP)
-        suspend(d, c);
+    while ((c = list->first) && c->owner != OWNER_LOOP)
+        suspend(list, c); /* of it nothing else is read: a thread may be writing it */
     return c;
 }
 
@@ -110,7 +109,7 @@ void deadline_begin(struct conn *c)
 
 void deadline_end(struct conn *c)
 {
-    unlink_conn(enter(), c);
+    unlink_conn(&enter()->lists[c->clock], c);
     leave();
     c->clock = CLOCK_NONE;
 }
@@ -122,7 +121,7 @@ void deadline_start(struct conn *c, enum clock clock)
     if (serving.blocking && clock != c->clock)
         set_timeout(c->fd, SO_RCVTIMEO, timeouts_ms[clock]);
     d = enter();
-    unlink_conn(d, c);
+    unlink_conn(&d->lists[c->clock], c);
     link_conn(d, c, clock);
     leave();
 }
@@ -188,7 +187,7 @@ void deadline_share(struct deadlines *shared)
 
 void deadline_suspend(struct conn *c)
 {
-    suspend(enter(), c);
+    suspend(&enter()->lists[c->clock], c);
     leave();
 }
 

@@ -451,7 +451,7 @@ void server_stop(struct server *s)
 {
     const char *problem = server_end(s);
 
-    ck_assert_msg(problem == NULL, "%s %s", mode->stage, problem);
+    ck_assert_msg(problem == NULL, "%s %.3500s", mode->stage, problem);
 }
 
 void server_gone(struct server *s)
