@@ -29,6 +29,7 @@ enum conn_want {
     WANT_REPLY, /* nothing of the peer, but to know that it is gone: EPOLLERR, EPOLLHUP */
 };
 
+/* [conn.owner] */
 /* Who may touch a connection, where threads share them. In stages without threads it is
  * the loop always. */
 enum conn_owner {
