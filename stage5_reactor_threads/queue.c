@@ -73,10 +73,20 @@ int queue_room(struct queue *q, int timeout_ms)
     return room;
 }
 
+/* Is a thread to be woken? One at a time: it calls the next if it finds more than it takes.
+ * Most often those who are awake have taken it all by then. */
+static bool call_one(struct queue *q)
+{
+    bool call = q->count > 0 && q->asleep > 0 && !q->called;
+
+    q->called |= call;
+    return call;
+}
+
 /* [stage5.push] */
 void queue_push(struct queue *q, struct conn *const conns[], int n)
 {
-    int wake;
+    bool wake;
 
     for (int i = 0; i < n; i++)
         conn_pass(conns[i], OWNER_LOOP, OWNER_QUEUE);
@@ -85,10 +95,9 @@ void queue_push(struct queue *q, struct conn *const conns[], int n)
     assert(n <= q->size - q->count);
     for (int i = 0; i < n; i++)
         q->conns[(q->first + q->count++) % q->size] = conns[i];
-    wake = n < q->asleep ? n : q->asleep;
-    q->asleep -= wake;
+    wake = call_one(q);
     pthread_mutex_unlock(&q->lock);
-    while (wake-- > 0) /* outside: who wakes needs the lock at once */
+    if (wake) /* outside: who wakes needs the lock at once */
         pthread_cond_signal(&q->filled);
 }
 
@@ -96,20 +105,26 @@ void queue_push(struct queue *q, struct conn *const conns[], int n)
 struct conn *queue_take(struct queue *q)
 {
     struct conn *c = NULL;
-    bool room = false;
+    bool room = false, wake = false, slept = false;
 
     pthread_mutex_lock(&q->lock);
     while (q->count == 0 && !q->closed) { /* another may have been quicker */
         q->asleep++;
         pthread_cond_wait(&q->filled, &q->lock);
+        q->asleep--;
+        q->called = false;
+        slept = true;
     }
     if (q->count > 0) {
         c = q->conns[q->first];
         q->first = (q->first + 1) % q->size;
         q->count--;
         room = has_room(q);
+        wake = slept && call_one(q);
     }
     pthread_mutex_unlock(&q->lock);
+    if (wake)
+        pthread_cond_signal(&q->filled);
     if (room)
         pthread_cond_signal(&q->emptied);
     if (c) {

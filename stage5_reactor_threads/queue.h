@@ -16,7 +16,8 @@ struct queue {
     pthread_cond_t emptied; /* there is room again */
     struct conn **conns;    /* owned: a ring; its entries belong to nobody meanwhile */
     int size, first, count; /* places; the oldest entry; entries */
-    int asleep;             /* threads that wait for `filled` and were not woken */
+    int asleep;             /* threads that wait for `filled` */
+    bool called;            /* one of them, who is not up yet */
     bool closed;
 };
 
@@ -31,7 +32,7 @@ void queue_close(struct queue *q);
  * the scoreboard says "full". Signals do not end the sleep. */
 int queue_room(struct queue *q, int timeout_ms);
 
-/* n more, for which there is room, from the loop. Wakes as many threads as can be busy. */
+/* n more, for which there is room, from the loop. */
 void queue_push(struct queue *q, struct conn *const conns[], int n);
 
 /* The oldest, which belongs to this thread now; sleeps while there is none. NULL: closed. */

@@ -260,7 +260,7 @@ static int count_words(const char *text, const char *word)
     return n;
 }
 
-/* A worker of stage 4 needs a descriptor for its epoll. Without it it dies at start: it must
+/* A worker of stages 4 and 5 needs a descriptor for its epoll. Without it it dies at start: it must
  * be replaced, but not in a loop of forks; and it serves once there is a descriptor again. */
 START_TEST(worker_that_dies_at_start_backs_off)
 {
@@ -401,9 +401,186 @@ START_TEST(workers_share_the_clients)
 }
 END_TEST
 
+/* ---- stage 5: threads ---- */
+
+static struct client clients[16];
+
+/* Client i asks, and a thread has its request in hand. */
+static void ask_for_a_thread(const struct server *s, int i, const char *target)
+{
+    client_open(&clients[i], s);
+    client_say(&clients[i], "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", target);
+    client_settle(&clients[i]);
+}
+
+static void expect_and_close(int i, int status)
+{
+    client_expect(&clients[i], &r, status);
+    client_close(&clients[i]);
+}
+
+/* A handler that sleeps for so long, times TIME_SCALE. Static memory. */
+static const char *sleep_for(int ms)
+{
+    static char target[32];
+
+    snprintf(target, sizeof target, "/sleep?ms=%d", scaled_ms(ms));
+    return target;
+}
+
+/* What `status` says of the server's one worker, in JSON. */
+static const char *status_of(const struct server *s)
+{
+    static struct outcome o;
+    char words[64];
+
+    snprintf(words, sizeof words, "status --json -w 1 -p %d", s->port);
+    server_run(&o, words);
+    ck_assert_msg(o.status == 0, "%s", o.err);
+    return strstr(o.out, "\"workers\"");
+}
+
+/* All threads but one may wait; with all of them at it, the next client waits, too. */
+START_TEST(as_many_handlers_may_sleep_as_there_are_threads)
+{
+    struct server s;
+
+    server_start(&s, "-w 1 --threads 3");
+    for (int i = 0; i < 2; i++)
+        ask_for_a_thread(&s, i, sleep_for(1500));
+    for (int i = 0; i < 20; i++)
+        fetch(&s, "GET", "/", &r, 200);
+    ask_for_a_thread(&s, 2, sleep_for(1500));
+    client_open(&clients[3], &s);
+    ask(&clients[3], "/");
+    client_expect_silence(&clients[3], 300);
+    for (int i = 0; i < 4; i++)
+        expect_and_close(i, 200);
+    server_stop(&s);
+}
+END_TEST
+
+/* Those who find no place in the queue, and those who come then, wait in the kernel. All are
+ * answered in the end. */
+START_TEST(full_queue_keeps_clients_out)
+{
+    enum { QUEUE = 4, MORE = 8 };
+    struct server s;
+
+    server_start(&s, "-w 1 --threads 1 --queue 4");
+    ask_for_a_thread(&s, 0, sleep_for(1500));
+    for (int i = 1; i <= QUEUE + MORE; i++) {
+        client_open(&clients[i], &s);
+        client_say(&clients[i], "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        if (i <= QUEUE)
+            eventually(json_number(status_of(&s), "waiting") == i, PATIENCE_MS);
+    }
+    eventually(strstr(status_of(&s), "\"state\":\"full "), PATIENCE_MS);
+    ck_assert_int_eq(json_number(status_of(&s), "waiting"), QUEUE);
+    ck_assert_int_eq(json_number(status_of(&s), "connections"), 1 + QUEUE);
+    client_expect_silence(&clients[QUEUE + MORE], 100);
+    for (int i = 0; i <= QUEUE + MORE; i++)
+        client_expect(&clients[i], &r, 200);
+    eventually(strstr(status_of(&s), "\"state\":\"ready\""), PATIENCE_MS);
+    ck_assert_int_eq(json_number(status_of(&s), "waiting"), 0);
+    ck_assert_int_eq(json_number(status_of(&s), "connections"), 1 + QUEUE + MORE);
+    for (int i = 0; i <= QUEUE + MORE; i++)
+        client_close(&clients[i]);
+    server_stop(&s);
+}
+END_TEST
+
+/* Client i has sent a part of a request, and a thread has read it. */
+static void send_half(const struct server *s, int i)
+{
+    client_open(&clients[i], s);
+    client_say(&clients[i], "GET / HT");
+    client_settle(&clients[i]);
+}
+
+/* The only thread sleeps. Whose time is up meanwhile, and who says nothing, is ended by the
+ * thread that waits. */
+START_TEST(time_is_up_while_all_threads_sleep)
+{
+    struct server s;
+    int64_t began;
+
+    server_start(&s, "-w 1 --threads 1 -t 1 -k 1");
+    send_half(&s, 1);
+    client_open(&clients[2], &s);
+    began = clock_ms();
+    ask_for_a_thread(&s, 0, sleep_for(4000));
+    client_expect_close(&clients[2], 3000);
+    client_expect(&clients[1], &r, 408);
+    ck_assert_int_lt(clock_ms() - began, scaled_ms(3500));
+    client_expect_silence(&clients[0], 100);
+    expect_and_close(0, 200);
+    client_close(&clients[1]);
+    client_close(&clients[2]);
+    server_stop(&s);
+}
+END_TEST
+
+/* Of those that wait in the queue for the only thread, it judges: what came is read first. */
+START_TEST(time_is_up_in_the_queue)
+{
+    struct server s;
+
+    server_start(&s, "-w 1 --threads 1 -t 1");
+    send_half(&s, 1);
+    send_half(&s, 2);
+    ask_for_a_thread(&s, 0, sleep_for(2500));
+    client_say(&clients[1], "TP/1.1\r\n");
+    client_say(&clients[2], "TP/1.1\r\nHost: x\r\n\r\n");
+    eventually(json_number(status_of(&s), "waiting") == 2, 900);
+    client_expect_silence(&clients[1], 1200);
+    expect_and_close(0, 200);
+    expect_and_close(1, 408);
+    expect_and_close(2, 200);
+    server_stop(&s);
+}
+END_TEST
+
+/* Its idle time is over while a thread has it in hand, and it is answered all the same. */
+START_TEST(time_is_up_in_hand)
+{
+    struct server s;
+
+    server_start(&s, "-w 1 --threads 2 -k 1 -t 1");
+    ask_for_a_thread(&s, 0, sleep_for(2500));
+    ask_for_a_thread(&s, 1, sleep_for(2500));
+    for (int i = 0; i < 2; i++) {
+        client_expect(&clients[i], &r, 200);
+        client_expect_close(&clients[i], 3000); /* idle from now on */
+        client_close(&clients[i]);
+    }
+    server_stop(&s);
+}
+END_TEST
+
+/* Who waits looks away from the listener, and sleeps: a thread that closes wakes it. */
+START_TEST(closing_lets_the_next_in)
+{
+    struct server s;
+
+    server_start(&s, "-w 1 --threads 2 -c 1");
+    for (int i = 0; i < 50; i++) {
+        client_open(&clients[0], &s);
+        client_open(&clients[1], &s);
+        ask(&clients[1], "/");
+        client_say(&clients[0], "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        client_expect(&clients[0], &r, 200);
+        client_close(&clients[0]);
+        expect_and_close(1, 200);
+    }
+    server_stop(&s);
+}
+END_TEST
+
 static void add_tests(TCase *tc)
 {
     bool stage4 = strncmp(mode->name, "stage4", 6) == 0;
+    bool stage5 = strncmp(mode->name, "stage5", 6) == 0;
 
     if (mode->at_once < INT_MAX) {
         tcase_add_test(tc, silent_clients_block);
@@ -419,14 +596,22 @@ static void add_tests(TCase *tc)
         tcase_add_test(tc, queue_of_killed_worker_is_not_lost);
         tcase_add_test(tc, no_worker_outlives_a_killed_parent);
     }
+    if (strcmp(mode->model, "threads") == 0) {
+        tcase_add_test(tc, as_many_handlers_may_sleep_as_there_are_threads);
+        tcase_add_test(tc, full_queue_keeps_clients_out);
+        tcase_add_test(tc, time_is_up_while_all_threads_sleep);
+        tcase_add_test(tc, time_is_up_in_the_queue);
+        tcase_add_test(tc, time_is_up_in_hand);
+        tcase_add_test(tc, closing_lets_the_next_in);
+    }
     if (strncmp(mode->name, "stage3", 6) == 0)
         tcase_add_test(tc, offered_1500_clients);
-    if (stage4)
+    if (stage4 || stage5)
         tcase_add_test(tc, worker_that_dies_at_start_backs_off);
     if (strcmp(mode->name, "stage4-reuseport") == 0 ||
-        strcmp(mode->name, "stage4-edge") == 0)
+        strcmp(mode->name, "stage4-edge") == 0 || stage5)
         tcase_add_test(tc, workers_share_the_clients);
-    if (stage4 && strcmp(mode->name, "stage4-exclusive") != 0)
+    if ((stage4 && strcmp(mode->name, "stage4-exclusive") != 0) || stage5)
         tcase_add_test(tc, holds_10000_idle_clients);
 }
 

@@ -695,8 +695,8 @@ static void read_head(void)
     c.len = 0;
 }
 
-/* AddressSanitizer keeps what was freed for a while. */
-#ifdef __SANITIZE_ADDRESS__
+/* Sanitizers keep what was freed for a while, or a shadow of all memory. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { MUCH = 64 << 20, GROWTH_KIB = 24 << 10 };
 #else
 enum { MUCH = 64 << 20, GROWTH_KIB = 1024 };
