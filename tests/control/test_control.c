@@ -676,9 +676,8 @@ static void add_without_master(TCase *tc)
 int main(void)
 {
     static const struct control_case cases[] = {
-        { "stage4-reuseport", add_all },
-        { "stage2", add_of_stage2 },
-        { "stage1", add_without_master },
+        { "stage4-reuseport", add_all },  { "stage2", add_of_stage2 },
+        { "stage5", add_of_stage2 },      { "stage1", add_without_master },
         { "stage3", add_without_master },
     };
 

@@ -901,6 +901,35 @@ START_TEST(storm)
 }
 END_TEST
 
+/* Each worker has handlers that sleep, in as many threads as it has, and goes when they have
+ * answered; the new ones serve meanwhile. */
+START_TEST(handlers_sleep_during_reloads)
+{
+    enum { SLEEPERS = 6 };
+    static struct client sleepers[SLEEPERS];
+    struct server s;
+    char target[32];
+
+    server_start(&s, "");
+    snprintf(target, sizeof target, "/sleep?ms=%d", scaled_ms(800));
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < SLEEPERS; i++) {
+            client_open(&sleepers[i], &s);
+            client_say(&sleepers[i], "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", target);
+            client_settle(&sleepers[i]);
+        }
+        expect_command(0, "", "reload -p %d", s.port);
+        for (int i = 0; i < SLEEPERS; i++) {
+            client_expect(&sleepers[i], &r, 200);
+            ck_assert(!r.keep_alive);
+            client_close(&sleepers[i]);
+        }
+    }
+    expect_reloads(&s, 3, 0);
+    server_stop(&s);
+}
+END_TEST
+
 static void add_under_load(TCase *tc)
 {
     tcase_add_loop_test(tc, reload_under_load, 0, LOADS);
@@ -946,6 +975,15 @@ static void add_of_stage2(TCase *tc)
     tcase_add_test(tc, reload_to_another_stage);
 }
 
+static void add_of_threads(TCase *tc)
+{
+    add_of_stage2(tc);
+    tcase_add_test(tc, reload_graceful_waits);
+    tcase_add_loop_test(tc, max_requests_recycles, 0, LOADS);
+    tcase_add_loop_test(tc, killed_workers, 0, 2);
+    tcase_add_test(tc, handlers_sleep_during_reloads);
+}
+
 int main(void)
 {
     static const struct control_case cases[] = {
@@ -954,6 +992,7 @@ int main(void)
         { "stage4-exclusive", add_under_load },
         { "stage4-edge", add_under_load },
         { "stage2", add_of_stage2 },
+        { "stage5", add_of_threads },
     };
 
     return control_run("reload", cases, sizeof cases / sizeof cases[0], 60);
