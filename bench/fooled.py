@@ -176,7 +176,7 @@ def refused(ctx: Context) -> Way:
 def timeout(ctx: Context) -> Way:
     ctx.need("wrk", "wrk")
     rows: list[Row] = []
-    with ctx.server(ctx.stage("stage2", 2 * ASLEEP_CLIENTS, ("--stop-timeout", "0"))) as server:
+    with ctx.server(ctx.stage("stage2", 2 * ASLEEP_CLIENTS, more=("--stop-timeout", "0"))) as server:
         loads = [(label, Wrk(server.port, ASLEEP_CLIENTS, ctx.generator_cpus,
                              path=f"/sleep?ms={ASLEEP_MS}", timeout_s=seconds))
                  for label, seconds in (("wrk", None),

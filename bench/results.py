@@ -120,6 +120,7 @@ class Results(TypedDict):
     depth: int
     deadline_seconds: float
     headline: list[Row]
+    models: list[Row]
     noise: Noise
     instructions: list[Row] | None
     experiments: dict[str, Result]

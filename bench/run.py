@@ -12,6 +12,10 @@ results.json, format 1 (what is there stays; more may be added; results.py has t
   headline     [{candidate, label, keep_alive_us, keep_alive_ratio, keep_alive_ratio_min,
                keep_alive_ratio_max, the same for pipelined_ and short_, req_per_s, p50_us,
                p99_us, served, generator_bound, idle_bytes}]; what was not measured is absent
+  models       [{candidate, label, model, holds, places, processes, req_per_s, offered_per_s,
+               bytes_per_waiting, ratio_to_nginx, ratio_to_stage4 (each with _min, _max),
+               p99_waits_ms, p99_computes_ms, own_lines, changed_lines}]; from slow-upstream,
+               proxy-cost, keep-alive and slow-among-fast; models.py
   noise        {quiet, why, idle_share, steal_share, run_queue, floor_us_min, floor_us_max,
                floor_spread, before, after}: noise.py; the last two hold what was read
   instructions [{candidate, label, user_instructions_per_request}], or null
@@ -35,7 +39,7 @@ results.json, format 1 (what is there stays; more may be added; results.py has t
       seconds, kernel_counters   how long it took, and what the kernel counted meanwhile
   }}
 candidate: floor, evhttp, nginx, php, stage1, stage2, stage3-select, stage3-poll, stage4,
-stage4-edge, stage4-shared, stage4-exclusive.
+stage4-edge, stage4-shared, stage4-exclusive, stage5, stage6, stage7, stage7-shared.
 """
 import sys
 
@@ -53,10 +57,11 @@ import traceback  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from typing import Any, NamedTuple, cast  # noqa: E402
 
-from experiments import costs, matrix, proxy, reload, throughput, waiting, workers  # noqa: E402
-from lib import context, environment, measure, noise, processes  # noqa: E402
+from experiments import among, costs, matrix, proxy, reload, throughput  # noqa: E402
+from experiments import upstream, waiting, workers  # noqa: E402
+from lib import context, environment, lines, measure, noise, processes  # noqa: E402
 from lib.context import Context  # noqa: E402
-from report import checks, pictures, report, tables  # noqa: E402
+from report import checks, models, pictures, report, tables  # noqa: E402
 from results import Findings, Result, Results, Row  # noqa: E402
 
 COUNTS_SECONDS = 120  # that counting instructions may take
@@ -114,9 +119,21 @@ EXPERIMENTS = [
         proxy.proxy_matrix),
     Experiment("proxy-cost", "A request that is handed on",
         "What does it cost to ask another server instead of answering?", proxy.proxy_cost),
+    Experiment("slow-upstream", "800 clients, an upstream of 2 s",
+        "How many can wait at the same time, and what does each of them cost?",
+        upstream.slow_upstream),
+    Experiment("many-waiting", "9,900 clients wait at once",
+        "How late is the last of them answered, and what memory does one take?",
+        upstream.many_waiting),
+    Experiment("generator-timeout", "A generator without patience",
+        "Are answers that a generator counts as time-outs lost?", upstream.generator_timeout),
+    Experiment("slow-among-fast", "One in ten is slow",
+        "Who else waits when one client in ten makes its handler wait, or compute?",
+        among.slow_among_fast),
 ]
 # Short connections leave thousands of sockets in TIME_WAIT, which make a look into the kernel's
 # table of sockets slow: they come after those who look.
+MODEL_KEYS = ("stage2", "stage4")  # in the table of models, beside those that are WAITERS
 RUN_LATE = ("short", "fd-cliff", "reload", "failure-matrix")
 
 
@@ -319,6 +336,11 @@ def conclude(results: Results, options: argparse.Namespace, folder: str) -> int:
               "brackets where it is not measured: spread over effect; idle: bytes per\n"
               "connection; req/s and served: keep-alive")
         print(tables.text_table(tables.HEADLINE, results["headline"]))
+    if results["models"]:
+        print("\nOne handler that waits 2 s, for 800 clients (req/s of 400, bytes for one that\n"
+              "waits); CPU of a request handed on over nginx's, of an answer of its own over\n"
+              "stage 4's; p99 of others, ms, beside one in ten that waits, or computes")
+        print(tables.text_table(models.TERMINAL, results["models"]))
     print(f"\n{len(results['experiments'])} experiments in {results['seconds']:.0f} s; "
           f"{len(bad)} failed{': ' + ', '.join(bad) if bad else ''}; {len(skipped)} skipped"
           f"{': ' + ', '.join(skipped) if skipped else ''}")
@@ -343,9 +365,20 @@ def benchmark(options: argparse.Namespace) -> int:
         "seconds": time.monotonic() - ctx.began, "main_clients": ctx.p["main_clients"],
         "depth": throughput.DEPTH, "deadline_seconds": ctx.p["deadline_seconds"],
         "headline": tables.headline(experiments, ctx.p["main_clients"]),
+        "models": models.models(experiments, model_contestants(), ctx.p["main_clients"]),
         "noise": found, "instructions": instructions(options), "experiments": experiments}
     write_report(results, stamp, [folder for folder in (options.report, options.save) if folder])
     return conclude(results, options, options.report)
+
+
+def model_contestants() -> list[models.Contestant]:
+    """The usual modes, the coroutines' other one, and nginx, with how much code they are."""
+    own, changed = lines.own_lines(ROOT), lines.changed_lines(ROOT)
+    found = [models.Contestant(key, label, model, own.get(program),
+                               changed.get(program.removeprefix("stage").partition("_")[0]))
+             for key, label, program, _, model in context.candidates.STAGES
+             if key in MODEL_KEYS or model in context.candidates.WAITERS]
+    return [*found, models.Contestant("nginx", "nginx", "callbacks", None, None)]
 
 
 def instructions(options: argparse.Namespace) -> list[Row] | None:

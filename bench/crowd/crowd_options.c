@@ -52,6 +52,7 @@ enum {
     KEY_UNTIL_EOF,
     KEY_RECEIVE_BUFFER,
     KEY_SAMPLE,
+    KEY_LATE,
 };
 
 static const struct argp_option table[] = {
@@ -81,6 +82,8 @@ static const struct argp_option table[] = {
       "SO_RCVBUF; 0: the kernel's choice (16384 for slow-read and never-read)", 4 },
     { "sample", KEY_SAMPLE, "MS", 0,
       "once ready, print the account so far, a line each MS; 0: never (0)", 4 },
+    { "late", KEY_LATE, "S", 0,
+      "count answers that take so long, as others count time-outs; 0: do not (0)", 4 },
     { "help", '?', NULL, 0, "print this", 5 },
     { 0 },
 };
@@ -164,6 +167,9 @@ static error_t parse_rest(int key, char *arg, const struct argp_state *state)
         return 0;
     case KEY_SAMPLE:
         opt->sample_ms = (int)number("sample", arg, 0, 1000 * MAX_SECONDS);
+        return 0;
+    case KEY_LATE:
+        opt->late_ms = milliseconds("late", arg);
         return 0;
     case '?':
         argp_help(state->root_argp, stdout, ARGP_HELP_STD_HELP,

@@ -59,6 +59,7 @@ struct crowd_options {
     int timeout_ms;
     int receive_buffer; /* bytes; 0: the kernel's default */
     int sample_ms;      /* between two lines "sample"; 0: none */
+    int late_ms;        /* an answer that takes so long is counted as late; 0: none is */
     int64_t run_ms;
     uint64_t rate;     /* bytes per second a slow reader reads */
     uint64_t requests; /* end after so many; 0: no limit */

@@ -44,6 +44,7 @@ static void count_status(const struct client *c)
 static void count_answer(struct client *c, bool more)
 {
     const struct answer *a = &c->answer;
+    int64_t took_ns = now_ns() - c->asked_ns;
 
     c->outstanding--;
     if (a->status != 200) {
@@ -53,7 +54,9 @@ static void count_answer(struct client *c, bool more)
         run.counts.failures[FAILED_WRONG_BODY]++;
     } else {
         run.counts.served++;
-        histogram_add(&run.total, now_ns() - c->asked_ns);
+        run.counts.late +=
+            run.opt.late_ms > 0 && took_ns >= run.opt.late_ms * INT64_C(1000000);
+        histogram_add(&run.total, took_ns);
     }
 }
 

@@ -96,6 +96,7 @@ static void print_requests(const struct counts *n)
 
     print_count("requests", n->requests);
     print_count("served", n->served);
+    print_count("late", n->late);
     print_count("failed", all_failures(n));
     for (int i = 0; i < FAILURES; i++)
         printf("%s\"%s\":%" PRIu64, i == 0 ? ",\"failures\":{" : ",", names[i],

@@ -33,6 +33,7 @@ struct counts {
     uint64_t connecting;         /* undecided when the run ended */
     uint64_t requests;           /* of which at least one byte was written */
     uint64_t served;             /* complete, correct answers */
+    uint64_t late;               /* of these, by --late */
     uint64_t failures[FAILURES]; /* of requests, each under one heading */
     uint64_t unfinished;         /* requests under way when the run ended */
     uint64_t closed_idle;        /* connections that the server closed between requests */

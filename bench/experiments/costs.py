@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from lib import measure, processes
+from lib import candidates, measure, processes
 from lib.candidates import Candidate
 from lib.context import Context
 from report import checks
@@ -23,6 +23,10 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LARGE_BYTES = 4 << 20  # more than a turn of the loop sends, and than the sockets hold
 CALLS_ROOM = 0.1         # system calls a request
 IDLE_BYTES = 224         # of a connection that idles: its struct, and places in tables
+# The same by what holds it: an event of libevent's, or a coroutine, with a stack of its own or a
+# copy of what it had on a shared one.
+IDLE = {"loop": IDLE_BYTES, "threads": IDLE_BYTES, "callbacks": 400, "coroutines": 4500,
+        "shared": 1100}
 THINK_SECONDS = 0.001    # between answer and next request: the server is back at its wait
 WAITS = ("select", "pselect6", "poll", "ppoll", "epoll_wait", "epoll_pwait", "epoll_pwait2")
 RECEIVES = ("recvfrom", "read", "readv", "recvmsg")
@@ -291,9 +295,10 @@ def switches(ctx: Context, candidate: Candidate) -> Row:
 def cost(ctx: Context) -> Findings:
     ctx.need("strace", "strace")
     ctx.need("wrk", "wrk")
-    keys = ctx.p["cost"] or ("stage1", "stage2", "stage3-select", "stage3-poll", "stage4",
-                             "stage4-edge")
-    wanted = ctx.some(*keys) + (ctx.peers()[:1] if ctx.p["cost"] else ctx.peers())
+    keys = ("stage1", "stage2", "stage3-select", "stage3-poll", "stage4", "stage4-edge",
+            *candidates.keys(*candidates.WAITERS))
+    wanted = ctx.some(*[key for key in keys if key in (ctx.p["cost"] or keys)])
+    wanted += ctx.peers()[:1] if ctx.p["cost"] else ctx.peers()
     rows = []
     for candidate in wanted:
         ctx.say(candidate.label)
@@ -302,6 +307,7 @@ def cost(ctx: Context) -> Findings:
         memory, idle = idle_bytes(ctx, candidate)
         groups = in_groups(calls)
         rows.append({"candidate": candidate.key, "label": candidate.label,
+                     "kind": idle_kind(candidate),
                      **{f"{name}_calls": n for name, n in groups.items()},
                      "calls": round(sum(groups.values()), 3),
                      "calls_by_name": calls,
@@ -312,9 +318,19 @@ def cost(ctx: Context) -> Findings:
     return cost_result(rows)
 
 
-# System calls of a keep-alive request, by candidate.
+# System calls of a keep-alive request, by candidate. A hand-over to a thread: the reactor wakes
+# it, it goes to sleep again, and the queue's lock; then the connection is armed once more.
 COST_CALLS = {"stage1": 2, "stage2": 2, "stage3-select": 3, "stage3-poll": 3, "stage4": 3,
-              "stage4-edge": 4, "floor": 3}
+              "stage4-edge": 4, "floor": 3,
+              **{key: 7 for key in candidates.keys("threads")},
+              **{key: 3 for key in candidates.keys("callbacks", "coroutines")}}
+
+
+def idle_kind(candidate: Candidate) -> str:
+    """What holds an idle connection of it; "" of a peer."""
+    if not candidate.is_stage:
+        return ""
+    return "shared" if "--shared-stack" in candidate.args else candidate.model
 
 
 def held_rows(rows: list[Row]) -> list[Row]:
@@ -326,8 +342,8 @@ def cost_checks(rows: list[Row]) -> list[Check]:
     found = [checks.near(f"{row['label']}, calls", row["calls"], row["predicted_calls"],
                          CALLS_ROOM) for row in rows if row["predicted_calls"]]
     return found + [checks.within(f"{row['label']}, bytes per idle connection",
-                                  row["idle_bytes_per_connection"], IDLE_BYTES, 0.15)
-                    for row in held_rows(rows) if row["candidate"].startswith("stage")]
+                                  row["idle_bytes_per_connection"], IDLE[row["kind"]], 0.15)
+                    for row in held_rows(rows) if row["kind"] in IDLE]
 
 
 def cost_told(rows: list[Row]) -> str:
@@ -358,11 +374,16 @@ def cost_result(rows: list[Row]) -> Findings:
         found,
         prediction={
             "text": ("Who blocks needs recv + send = 2 calls a request; a loop waits before: "
-                     "3, with one client that no batch can share; edge-triggered 4. An idle "
+                     "3, with one client that no batch can share; edge-triggered 4. So do "
+                     "callbacks and coroutines, whose wait is the loop's; a hand-over to a thread "
+                     "takes 4 more. An idle "
                      "connection costs its struct and its places in tables: "
-                     f"{IDLE_BYTES} bytes."),
+                     f"{IDLE_BYTES} bytes, {IDLE['callbacks']} with an event of libevent's, and "
+                     f"a coroutine {IDLE['coroutines']:,} with a stack of its own, "
+                     f"{IDLE['shared']:,} on a shared one."),
             "value": {**{f"{key}_calls": n for key, n in COST_CALLS.items()},
-                      "idle_bytes": IDLE_BYTES}},
+                      "idle_bytes": IDLE_BYTES, **{f"{kind}_idle_bytes": n
+                                                   for kind, n in IDLE.items()}}},
         rows=rows,
         finding=f"{cost_told(rows)} {checks.sentence(found)}",
         figure=cost_figure(rows))

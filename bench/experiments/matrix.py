@@ -7,9 +7,10 @@ import signal
 import time
 from typing import Any, NamedTuple, cast
 
+from experiments.proxy import need_upstream, upstream
 from experiments.waiting import READ_BYTES_PER_S, REPLY_BYTES
 from experiments.workers import start_ticks, workers_alive
-from lib import measure, processes
+from lib import candidates, measure, processes
 from lib.candidates import Candidate
 from lib.context import Context
 from report import checks
@@ -22,8 +23,10 @@ LOST = 0.01           # a larger share of fresh clients without answer is no acc
 DEGRADED = 2.0        # a fresh client that waits so many times longer than without the fault
 FD_LIMIT, FD_CLIENTS = 64, 400
 
+# Modes that differ in how they wait, share clients or hold them. Coroutines on a shared stack do
+# all of this as those on stacks of their own.
 ROWS = ["stage1", "stage2", "stage3-select", "stage3-poll", "stage4", "stage4-shared",
-        "stage4-exclusive", "stage4-edge"]
+        "stage4-exclusive", "stage4-edge", *candidates.usual(*candidates.WAITERS)]
 
 
 class Crowd(NamedTuple):
@@ -57,6 +60,9 @@ FAULTS = [
           Crowd(FD_CLIENTS, "idle")),
     Fault("slow-handler", "slow handler", f"{HANDLER_CLIENTS} clients make handlers sleep 50 ms",
           Crowd(HANDLER_CLIENTS, "short", {"path": "/sleep?ms=50"})),
+    Fault("slow-upstream", "slow upstream",
+          f"{HANDLER_CLIENTS} clients are handed on to an upstream of 50 ms",
+          Crowd(HANDLER_CLIENTS, "short", {"path": "/upstream?ms=50"})),
     Fault("busy-handler", "busy handler", f"{HANDLER_CLIENTS} clients make handlers compute 5 ms",
           Crowd(HANDLER_CLIENTS, "short", {"path": "/burn?ms=5"})),
     Fault("worker-killed", "worker killed", "a worker is killed every 200 ms", None),
@@ -67,18 +73,25 @@ UNAFFECTED, SLOWER, STOPPED, FASTER = "unaffected", "degraded", "stopped", "fast
 
 
 def predicted_state(candidate: Candidate, fault: str) -> str:
-    """What the model says. A free worker: fewer handlers are at work than there are workers,
-    and whoever is free takes the client. Where those compute they have all the cpus, but a
-    process that wakes up has had less than its share of them and soon gets one from a process
-    that computes on (docs.kernel.org/scheduler/sched-eevdf.html). So what counts is whether a
-    client waits for a handler, which a hash may make it do, not whether the cpus are busy."""
-    free_worker = candidate.workers > HANDLER_CLIENTS and (
-        candidate.model == "blocking" or candidate.key in ("stage4-shared", "stage4-exclusive"))
+    """What the model says. A free worker: fewer handlers are at work than there are workers, or
+    threads in each process, and whoever is free takes the client. Where those compute they have
+    all the cpus, but one that wakes up has had less than its share of them and soon gets one
+    from who computes on (docs.kernel.org/scheduler/sched-eevdf.html). So what counts is whether
+    a client waits for a handler, which a hash may make it do, not whether the cpus are busy.
+    Callbacks and coroutines go on while a handler waits. While one computes nobody takes the
+    cpu away from it but for another process, and a hash may lead a client to just this one."""
+    free_worker = (candidate.model == "threads" and candidate.threads > HANDLER_CLIENTS) or (
+        candidate.workers > HANDLER_CLIENTS and (
+            candidate.model == "blocking"
+            or candidate.key in ("stage4-shared", "stage4-exclusive")))
+    goes_on = candidate.model in ("callbacks", "coroutines")
     if fault == "worker-killed":
         return UNAFFECTED if candidate.workers > 1 else STOPPED
     if fault == "no-descriptors":
         return STOPPED
-    if fault in ("slow-handler", "busy-handler"):
+    if fault in ("slow-handler", "slow-upstream"):
+        return UNAFFECTED if free_worker or goes_on else SLOWER
+    if fault == "busy-handler":
         return UNAFFECTED if free_worker else SLOWER
     if fault == "reset":
         return UNAFFECTED
@@ -173,9 +186,12 @@ def row_of(ctx: Context, candidate: Candidate) -> Row:
 
 def failure_matrix(ctx: Context) -> Matrix:
     ctx.need_crowd()
-    keys = ctx.p["matrix_rows"] or ROWS
-    return matrix_result([row_of(ctx, candidate)
-                          for candidate in ctx.some_or_skip(*keys, workers=WORKERS)])
+    need_upstream(ctx)
+    keys = [key for key in ROWS if key in (ctx.p["matrix_rows"] or ROWS)]
+    with ctx.server(upstream(ctx), ctx.generator_cpus) as slow:
+        more = ("--upstream", f"127.0.0.1:{slow.port}")
+        return matrix_result([row_of(ctx, candidate) for candidate in
+                              ctx.some_or_skip(*keys, workers=WORKERS, more=more)])
 
 
 # ---- What it says --------------------------------------------------------------------------
@@ -185,13 +201,16 @@ def prediction_text() -> str:
             f"wait less than {DEGRADED:.0f} times as long as without the fault, and "
             f"more than 1/{DEGRADED:.0f}, stopped that nobody was answered. Who "
             "blocks is stopped by any client that keeps its process waiting; loops are not, but "
-            f"select and poll slow down among idle clients. {HANDLER_CLIENTS} slow handlers "
+            f"select and poll slow down among idle clients. {HANDLER_CLIENTS} slow handlers, or "
+            f"{HANDLER_CLIENTS} that wait for an upstream, "
             f"stop nobody where {WORKERS} workers share a queue, for a free one takes the "
             "client; where there is one process, or a hash chooses the worker, they "
-            f"do. {HANDLER_CLIENTS} busy handlers are no different: they compute on "
+            "do, unless its threads are more than they, or it goes on meanwhile as callbacks and "
+            f"coroutines do. {HANDLER_CLIENTS} busy handlers are no different to processes and "
+            "threads: they compute on "
             "all cpus, but a worker that was asleep soon gets one, for it has had "
-            "less of them than who computes; who is led to a computing worker "
-            "waits for its handler. Without descriptors all stop, until some are "
+            "less of them than who computes; who is led to a computing loop, of callbacks or "
+            "coroutines as well, waits for its handler. Without descriptors all stop, until some are "
             "free again; only who has a parent and workers survives a kill.")
 
 

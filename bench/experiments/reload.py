@@ -5,6 +5,7 @@ Does not: change the program; what runs is replaced by itself, by the same road.
 import statistics
 import time
 
+from experiments.proxy import need_upstream, upstream
 from lib import candidates, measure, processes
 from lib.context import Context
 from report import checks
@@ -15,6 +16,8 @@ PREFORK_WORKERS = 64    # of stage 2: each client holds one, and the old and the
 WORKERS = 4             # of the others
 DEPTH = 16              # requests of a batch when pipelining
 LOADS = ("keep-alive", "short", "pipelined")
+WAITING = "upstream"    # keep-alive, and each request is handed on
+UPSTREAM_MS = 50        # to one that takes so long: when workers stop, requests wait in them
 RELOAD_SECONDS = 10     # old workers that are there after so long have not been replaced
 LOOK_SECONDS = 0.005    # between two looks whether they have
 OTHER_REASONS = ("timeout", "wrong_status", "wrong_body")
@@ -102,8 +105,11 @@ def one_load(ctx: Context, server: processes.Server, behaviour: str) -> tuple[Ro
     candidate = server.candidate
     ctx.say(f"{candidate.label}, {behaviour}")
     ctx.check(server, f"before the reloads ({behaviour})")
-    options = {"depth": DEPTH} if behaviour == "pipelined" else {}
-    with ctx.crowd(server, CLIENTS, behaviour, sample=ctx.p["reload_sample_ms"],
+    options: Row = {"depth": DEPTH} if behaviour == "pipelined" else {}
+    if behaviour == WAITING:
+        options = {"path": f"/upstream?ms={UPSTREAM_MS}"}
+    does = "keep-alive" if behaviour == WAITING else behaviour
+    with ctx.crowd(server, CLIENTS, does, sample=ctx.p["reload_sample_ms"],
                    timeout=measure.WRK_TIMEOUT_SECONDS, **options) as crowd:
         reloads = reloads_under(ctx, server, crowd)
         report = crowd.finish()
@@ -125,19 +131,31 @@ def one_load(ctx: Context, server: processes.Server, behaviour: str) -> tuple[Ro
     return row, {"key": candidate.key, "label": candidate.label, "plain": True, **line}
 
 
+def waiters(ctx: Context, upstream_port: int, more: tuple[str, ...]) -> list[candidates.Candidate]:
+    """In which requests wait while others are served."""
+    return ctx.some(*ctx.contestants(*candidates.usual(*candidates.WAITERS)), workers=WORKERS,
+                    more=(*more, "--upstream", f"127.0.0.1:{upstream_port}"))
+
+
 def reload(ctx: Context) -> Findings:
-    """All loads in turn, each beside the others' same load."""
+    """All loads in turn, each beside the others' same load. Process control is the same in all
+    stages that have workers; so of those whose requests wait, the load is that by which they
+    differ, but for the long form."""
     ctx.need_crowd()
+    need_upstream(ctx)
     patient = ("--stop-timeout", str(RELOAD_SECONDS))  # nginx has no limit at all
     wanted = (ctx.some(*ctx.contestants("stage2"), workers=PREFORK_WORKERS, more=patient)
               + ctx.some("stage4", workers=WORKERS, more=patient) + ctx.nginx(WORKERS))
-    if not wanted:
-        ctx.some_or_skip("stage4")
     rows: list[Row] = []
-    lines: dict[str, list[Row]] = {load: [] for load in LOADS}
-    with ctx.servers(wanted) as servers:
-        for load in LOADS:
-            for server in servers:
+    lines: dict[str, list[Row]] = {load: [] for load in (*LOADS, WAITING)}
+    with ctx.server(upstream(ctx), ctx.generator_cpus) as slow, \
+            ctx.servers(wanted) as usual, \
+            ctx.servers(waiters(ctx, slow.port, patient)) as waiting:
+        if not usual and not waiting:
+            ctx.some_or_skip("stage4")
+        for load in lines:
+            also = waiting if ctx.form == "full" else []
+            for server in waiting if load == WAITING else [*usual, *also]:
                 row, line = one_load(ctx, server, load)
                 rows.append(row)
                 lines[load].append(line)
@@ -189,7 +207,9 @@ def reload_result(rows: list[Row], lines: dict[str, list[Row]]) -> Findings:
         prediction={
             "text": ("A new worker accepts before an old one stops, the listeners are never "
                      "closed, and an old worker says good-bye in its last answer: stages 2 "
-                     "and 4 lose 0 requests, whatever the load. nginx's old workers close "
+                     "and 4 lose 0 requests, whatever the load, and so do stages 5, 6 and 7 with "
+                     f"requests that wait {UPSTREAM_MS} ms for an upstream: an old worker ends "
+                     "when all have their answers. nginx's old workers close "
                      "connections that are idle at once; a request that is on its way just "
                      "then is lost, and so is what stands in a batch behind the last answer. "
                      "How many of those depends on who is ahead just then, nginx or its "
@@ -199,11 +219,11 @@ def reload_result(rows: list[Row], lines: dict[str, list[Row]]) -> Findings:
                      "connection of its own for each request it is 0. "
                      "(nginx since 1.27.4 can be told to wait for that request: "
                      "keepalive_min_timeout.)"),
-            "value": {"stage2_failed": 0, "stage4_failed": 0, "nginx_short_failed": 0,
+            "value": {"stage2_failed": 0, "stage4_failed": 0, "waiters_failed": 0, "nginx_short_failed": 0,
                       "nginx_keep_alive_failed_max": CLIENTS,
                       "nginx_pipelined_failed_max": CLIENTS * DEPTH}},
         rows=rows,
-        finding=f"{rows[0]['reloads']} reloads under each of the loads {', '.join(LOADS)}. "
+        finding=f"{rows[0]['reloads']} reloads under each of the loads {', '.join(lines)}. "
                 f"{'. '.join(told)}. {checks.sentence(found)}",
         figure=reload_figure(lines))
 
@@ -218,4 +238,4 @@ def reload_figure(lines: dict[str, list[Row]]) -> Figure:
                      "points": [[round(x, 3), round(y / 1000, 3)] for x, y in one["points"]],
                      "crosses": [[round(x, 3), round(y / 1000, 3), n]
                                  for x, y, n in one["failed"]]} for one in series]}
-        for load, series in lines.items()]}
+        for load, series in lines.items() if series]}

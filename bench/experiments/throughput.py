@@ -15,7 +15,11 @@ from results import Check, Figure, Findings, Prediction, Row
 DEPTH = 16             # requests of a batch when pipelining
 PHP_BESIDE = "stage3-select"  # the stage that does the same with the same call
 RATIO_ROOM, SHORT_RATIO_ROOM = 0.05, 0.1  # of the ratio to the floor
-STAGE_KEYS = ("stage1", "stage2", "stage3-select", "stage3-poll", "stage4", "stage4-edge")
+STAGE_KEYS = ("stage1", "stage2", "stage3-select", "stage3-poll", "stage4", "stage4-edge",
+              *candidates.usual(*candidates.WAITERS))
+# Of what a request costs in stage 4: what a hand-over to a thread, an event of a library's, or a
+# switch of stacks may add.
+OVER_STAGE4 = {"threads": (0.85, 1.2), "callbacks": (0.9, 1.15), "coroutines": (0.9, 1.08)}
 KEYS = ("req_per_s", "p50_us", "p99_us", "cpu_us_per_request", "system_share",
         "voluntary_switches_per_request", "involuntary_switches_per_request",
         "generator_cpu_share")
@@ -28,7 +32,7 @@ def prefork_workers(ctx: Context) -> int:
 
 def contestants(ctx: Context, close: bool = False) -> list[Candidate]:
     stages = [ctx.stage(key, prefork_workers(ctx) if key == "stage2" else 1)
-              for key in ctx.p["contestants"] or STAGE_KEYS]
+              for key in ctx.contestants(*STAGE_KEYS)]
     return ctx.peers(close) + [stage for stage in stages if ctx.wanted(stage)]
 
 
@@ -73,14 +77,20 @@ def merge(rows: list[Row]) -> list[Row]:
             if name != "rounds":
                 one[f"ratio_to_floor_{name}"] = value
         if key == "php":
-            ratios = measure.paired_ratios(
-                [row["cpu_us_per_request"] for row in group],
-                [row["cpu_us_per_request"] for row in groups.get((clients, PHP_BESIDE), [])])
-            one.update({f"ratio_to_stage3_{name}": value for name, value in
-                        measure.spread(ratios).items() if name != "rounds"})
+            one.update(beside(group, groups.get((clients, PHP_BESIDE), []), "stage3"))
+        if key != "floor":
+            one.update(beside(group, groups.get((clients, "stage4"), []), "stage4"))
         one["generator_bound"] = sum(row["generator_bound"] for row in group) * 2 > len(group)
         merged.append(one)
     return merged
+
+
+def beside(group: list[Row], others: list[Row], name: str) -> Row:
+    """The ratio of costs, paired round by round, to those of another server."""
+    ratios = measure.paired_ratios([row["cpu_us_per_request"] for row in group],
+                                   [row["cpu_us_per_request"] for row in others])
+    return {f"ratio_to_{name}_{part}": value for part, value in measure.spread(ratios).items()
+            if part != "rounds"}
 
 
 def sweep(ctx: Context, close: bool = False, depth: int = 1,
@@ -202,7 +212,12 @@ def keep_alive_prediction(ctx: Context) -> Prediction:
                  f"{parse_us:.2f} / {floor_us:.2f} = {ratio:.2f} × the floor, and no server can "
                  f"answer more than 1 / {floor_us:.2f} µs = {1e6 / floor_us:,.0f} requests per "
                  f"second. Who blocks serves as many clients as it has processes: of {clients}, "
-                 f"stage 1 serves 1, stage 2 {prefork_workers(ctx)}, one a process."),
+                 f"stage 1 serves 1, stage 2 {prefork_workers(ctx)}, one a process. Stages 5, 6 and 7 "
+                 "do what stage 4 does, and a hand-over to a thread, an event of libevent's, or "
+                 "a switch of stacks besides: "
+                 + "; ".join(f"{model} {low:g} to {high:g}"
+                             for model, (low, high) in OVER_STAGE4.items())
+                 + " of what stage 4 spends."),
         "value": {"floor_cpu_us_per_request": floor_us, "stage4_ratio_to_floor": ratio,
                   "max_req_per_s": 1e6 / floor_us, "stage1_served_clients": 1,
                   "stage2_served_clients": prefork_workers(ctx)}}
@@ -210,7 +225,8 @@ def keep_alive_prediction(ctx: Context) -> Prediction:
 
 def served_rows(ctx: Context, rows: list[Row]) -> list[Row]:
     """Of the stages that are told apart by whom they serve."""
-    found = [at_main(ctx, rows, key) for key in ("stage1", "stage2", "stage3-select", "stage4")]
+    found = [at_main(ctx, rows, key) for key in ("stage1", "stage2", "stage3-select", "stage4",
+                                                 *candidates.usual(*candidates.WAITERS))]
     return [row for row in found if row]
 
 
@@ -219,13 +235,26 @@ def keep_alive_checks(ctx: Context, rows: list[Row], value: Row) -> list[Check]:
     return ratio_checks(ctx, rows, value["stage4_ratio_to_floor"], RATIO_ROOM) + [
         checks.exactly(f"{row['label']}, served clients", row["served_clients"],
                        wanted.get(row["candidate"], ctx.p["main_clients"]))
-        for row in served_rows(ctx, rows)]
+        for row in served_rows(ctx, rows)] + [
+        checks.band(f"{row['label']} × stage 4", *ratio_parts(row, "stage4"),
+                    *OVER_STAGE4[candidates.model_of(row["candidate"])])
+        for row in over_stage4(ctx, rows)]
+
+
+def over_stage4(ctx: Context, rows: list[Row]) -> list[Row]:
+    """Of those whose cost is compared with stage 4's."""
+    found = [at_main(ctx, rows, key) for key in candidates.usual(*OVER_STAGE4)]
+    return [row for row in found if row.get("ratio_to_stage4_median") is not None]
 
 
 def keep_alive_told(ctx: Context, rows: list[Row], found: list[Check]) -> str:
     served = ", ".join(f"{row['label']} {row['served_clients']}"
                        for row in served_rows(ctx, rows))
-    return (f"{cost_told(ctx, rows, 'stage4')}Of {ctx.p['main_clients']} clients were served: "
+    beside4 = ", ".join(f"{row['label']} {row['ratio_to_stage4_median']:.2f}"
+                        for row in over_stage4(ctx, rows))
+    return (f"{cost_told(ctx, rows, 'stage4')}"
+            f"{f'Times what stage 4 spends: {beside4}. ' if beside4 else ''}"
+            f"Of {ctx.p['main_clients']} clients were served: "
             f"{served}. {php_told(ctx, rows)}{checks.sentence(found)}{bound_text(ctx, rows)}")
 
 

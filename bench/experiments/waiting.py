@@ -10,7 +10,7 @@ import socket
 import time
 from typing import Any
 
-from lib import measure, processes
+from lib import candidates, measure, processes
 from lib.candidates import Candidate
 from lib.context import Context
 from report import checks
@@ -28,7 +28,10 @@ SLOPE_TOLERANCE = 0.3    # of ns per idle client, for who looks at all of them
 FLAT_NS = 1              # per idle client, for who does not
 REPLY_BYTES = 4 << 20
 READ_BYTES_PER_S = 64 << 10
-READER_BYTES, READER_ROOM = 224, 300  # of the process for one: the connection's struct
+# Bytes of the process for one, by model, and room: the connection's struct; with an event of
+# libevent's; and the half-sent piece of the answer that a coroutine keeps while it waits.
+READER_BYTES = {"loop": (224, 300), "threads": (224, 300), "callbacks": (400, 500),
+                "coroutines": (66000, 6000)}
 
 
 # ---- silent-clients ------------------------------------------------------------------------
@@ -84,7 +87,7 @@ def predicted_wait_ms(candidate: Candidate, silent: int) -> float:
 def silent_clients(ctx: Context) -> Findings:
     """All servers at the same time: whoever waits uses no cpu."""
     wanted = ctx.some_or_skip("stage1", "stage2", "stage3-select", "stage3-poll", "stage4",
-                              workers=BLOCKING_WORKERS,
+                              *candidates.usual(*candidates.WAITERS), workers=BLOCKING_WORKERS,
                               more=("--keepalive", str(SILENT_SECONDS)))
     rows: list[Row] = []
     with contextlib.ExitStack() as stack:
@@ -120,7 +123,7 @@ def silent_prediction(most: int) -> Prediction:
     return {"text": (f"A silent client is sent away after {SILENT_SECONDS} s. Who blocks is "
                      "held by it all that time: a fresh client behind S silent ones waits "
                      f"⌊S / workers⌋ × {SILENT_SECONDS} s. With S = {most}: stage 1 {stage1_s} s, "
-                     f"stage 2 with {BLOCKING_WORKERS} workers {stage2_s} s; stages 3 and 4 do "
+                     f"stage 2 with {BLOCKING_WORKERS} workers {stage2_s} s; the others do "
                      "not notice."),
             "value": {"silent_seconds": SILENT_SECONDS, "stage1_wait_ms": stage1_s * 1000,
                       "stage2_wait_ms": stage2_s * 1000, "stage3_wait_ms": 0,
@@ -168,9 +171,11 @@ def silent_figure(rows: list[Row]) -> Figure:
 # ---- slow-handler and busy-handler ---------------------------------------------------------
 
 def by_workers(ctx: Context) -> list[Candidate]:
-    """Stages 1 and 3 as they are, 2 and 4 with more and more workers."""
-    ctx.some_or_skip("stage1", "stage2", "stage3-select", "stage4")
-    found = ctx.some(*ctx.contestants("stage1", "stage3-select"))
+    """Stages 1 and 3 as they are, 2 and 4 with more and more workers; of the others one
+    process."""
+    waiters = candidates.usual(*candidates.WAITERS)
+    ctx.some_or_skip("stage1", "stage2", "stage3-select", "stage4", *waiters)
+    found = ctx.some(*ctx.contestants("stage1", "stage3-select", *waiters))
     for workers in ctx.p["workers"]:
         found += ctx.some(*ctx.contestants("stage2", "stage4"), workers=workers)
     return found
@@ -225,6 +230,11 @@ def clients_for(candidate: Candidate) -> int:
     return 16 * candidate.workers
 
 
+def asleep_at_once(candidate: Candidate) -> int:
+    """How many handlers may sleep at the same time, while so many clients ask."""
+    return min(candidate.places or clients_for(candidate), clients_for(candidate))
+
+
 def slow_handler(ctx: Context) -> Findings:
     """All at the same time: sleeping uses no cpu."""
     ctx.need("wrk", "wrk")
@@ -239,12 +249,14 @@ def slow_handler(ctx: Context) -> Findings:
         ctx.say("all at the same time")
         for server, load in loads:
             rows.append(handler_row(ctx, server, load, ctx.p["handler_seconds"],
-                                    server.candidate.workers * 1000 / SLOW_MS))
+                                    asleep_at_once(server.candidate) * 1000 / SLOW_MS))
     return handler_result(
         rows, judge(ctx, rows),
         f"A handler that sleeps {SLOW_MS} ms holds its process, whatever the process waits with: "
         f"answers per second = workers / {SLOW_MS / 1000} s = {1000 // SLOW_MS} for each worker. "
-        "epoll multiplexes clients, not handlers.",
+        "epoll multiplexes clients, not handlers. In stage 5 it holds a thread, of which a "
+        f"process has {candidates.THREADS}; in stages 6 and 7 nothing, so all {16} clients of a "
+        "process may sleep at the same time.",
         {"per_worker_per_s": 1000 / SLOW_MS,
          "by_workers": {str(n): n * 1000 / SLOW_MS for n in ctx.p["workers"]}})
 
@@ -263,12 +275,14 @@ def busy_handler(ctx: Context) -> Findings:
             load = measure.Load(server.port, clients_for(candidate), ctx.generator_cpus,
                                 path=f"/burn?ms={BUSY_MS}")
             rows.append(handler_row(ctx, server, load, ctx.p["handler_seconds"],
-                                    min(candidate.workers, cpus) * 1000 / BUSY_MS))
+                                    min(candidate.workers * candidate.threads, cpus)
+                                    * 1000 / BUSY_MS))
     return handler_result(
         rows, judge(ctx, rows),
         f"A handler that computes {BUSY_MS} ms needs a cpu: answers per second = min(workers, "
         f"cpus) / {BUSY_MS / 1000} s, with {cpus} cpus at most {cpus * 1000 // BUSY_MS}. More "
-        "workers than cpus add nothing. (Servers may use all cpus here; the little that wrk "
+        "workers than cpus add nothing. Threads are worth as much as processes here; callbacks "
+        "and coroutines as much as one. (Servers may use all cpus here; the little that wrk "
         "needs is taken from them.)",
         {"per_cpu_per_s": 1000 / BUSY_MS, "cpus": cpus,
          "by_workers": {str(n): min(n, cpus) * 1000 / BUSY_MS for n in ctx.p["workers"]}})
@@ -280,6 +294,8 @@ def herd_points(ctx: Context, candidate: Candidate) -> list[int]:
     """Numbers of idle clients; the loop that does not look at all of them gets more."""
     if candidate.key.startswith("stage3"):
         return ctx.p["herd"]
+    if candidate.model != "loop":  # whose wait is epoll's, too
+        return [0, *ctx.p["herd_loop"]]
     return ctx.p["herd"] + ctx.p["herd_loop"]
 
 
@@ -287,7 +303,8 @@ def idle_herd(ctx: Context) -> Findings:
     """One active client among idle ones. The herd grows by one crowd after the other."""
     ctx.need("wrk", "wrk")
     ctx.need_crowd()
-    wanted = ctx.some_or_skip("stage3-select", "stage3-poll", "stage4")
+    wanted = ctx.some_or_skip("stage3-select", "stage3-poll", "stage4",
+                              *candidates.usual(*candidates.WAITERS))
     rows = []
     points = sorted({n for candidate in wanted for n in herd_points(ctx, candidate)})
     with ctx.servers(wanted) as servers, contextlib.ExitStack() as herds:
@@ -411,7 +428,7 @@ def herd_result(ctx: Context, rows: list[Row]) -> Findings:
 def cliff_cases(ctx: Context) -> list[tuple[Candidate, int | None]]:
     """(candidate, limit of descriptors or None)."""
     wide = ctx.some("stage1", "stage2", "stage3-select", "stage3-poll", "stage4",
-                    workers=BLOCKING_WORKERS)
+                    *candidates.usual(*candidates.WAITERS), workers=BLOCKING_WORKERS)
     small = ctx.some("stage3-poll", "stage4")
     return [(one, None) for one in wide] + [(one, SMALL_LIMIT) for one in small]
 
@@ -513,10 +530,11 @@ def slow_readers(ctx: Context) -> Findings:
     readers, p = ctx.p["readers"], ctx.p
     rows = []
     for candidate in ctx.some_or_skip(
-            *ctx.contestants("stage1", "stage2", "stage3-select", "stage3-poll", "stage4"),
+            *ctx.contestants("stage1", "stage2", "stage3-select", "stage3-poll", "stage4",
+                             *candidates.usual(*candidates.WAITERS)),
             workers=BLOCKING_WORKERS):
-        if candidate.key == "stage4":
-            candidate = ctx.stage("stage4")
+        if candidate.model != "blocking":
+            candidate = ctx.stage(candidate.key)
         ctx.say(f"{candidate.label}, {readers} slow readers")
         with ctx.server(candidate) as server:
             ctx.check(server, "before the readers came")
@@ -532,7 +550,8 @@ def slow_readers(ctx: Context) -> Findings:
                 held_kernel = measure.tcp_memory_bytes() - kernel
                 report = crowd.finish()
             ctx.check(server, "after the readers left")
-        rows.append({"candidate": candidate.key, "label": candidate.label, "readers": readers,
+        rows.append({"candidate": candidate.key, "label": candidate.label,
+                     "model": candidate.model, "readers": readers,
                      "established_clients": report["established"],
                      "wait_alone_us": measure.median(alone),
                      "wait_us": measure.median(waits), "wait_p99_us":
@@ -546,14 +565,14 @@ def slow_readers(ctx: Context) -> Findings:
 def readers_checks(row: Row) -> list[Check]:
     """Who blocks answers nobody; who does not answers as soon as before (two times either way),
     and holds no more for a reader than for an idle client."""
-    label, blocks = row["label"], row["candidate"] in ("stage1", "stage2")
+    label, blocks = row["label"], row["model"] == "blocking"
     found = [checks.exactly(f"{label}, stopped", int(row["stopped"]), int(blocks))]
     if not blocks:
         alone = row["wait_alone_us"]
         found += [checks.between(f"{label}, wait of a fresh client, µs", row["wait_us"], alone,
                                  alone / 2, alone * 2, "× 2 either way"),
                   checks.near(f"{label}, bytes of the process per reader",
-                              row["process_bytes_per_reader"], READER_BYTES, READER_ROOM,
+                              row["process_bytes_per_reader"], *READER_BYTES[row["model"]],
                               "bytes")]
     return found
 
@@ -566,9 +585,11 @@ def readers_prediction(readers: int) -> Prediction:
                      f"all of at most {BLOCKING_WORKERS} workers: nobody else is served. A "
                      "loop goes on, and since the body is made on the way out a reader "
                      "costs it its struct, some 200 bytes; the rest is the socket's own, in "
-                     "the kernel."),
+                     "the kernel. A coroutine that waits in send(2) does keep the piece of "
+                     f"{READER_BYTES['coroutines'][0] >> 10} KiB that it was about to send."),
             "value": {"blocked_seconds": seconds, "stopped": ["stage1", "stage2"],
-                      "process_bytes_per_reader": READER_BYTES}}
+                      "process_bytes_per_reader": {model: n for model, (n, _) in
+                                                   READER_BYTES.items()}}}
 
 
 def readers_told(rows: list[Row]) -> str:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import NamedTuple, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lib import processes
@@ -29,8 +29,10 @@ class Candidate:
     program: str                 # "stage3_select"; a peer's name
     args: tuple[str, ...] = ()
     build: str = "build"
-    model: str = "loop"          # blocking: one client per process; loop: many; floor
-    workers: int = 1
+    model: str = "loop"          # as a stage's facts tell it; floor
+    workers: int = 1             # processes that serve
+    threads: int = 1             # in each of them
+    coroutines: int | None = None  # in each; None: as many as there are clients
     exit_codes: tuple[int, ...] = (0,)     # when it is told to stop
     make_command: Callable[["Candidate", str], list[str]] | None = None
     port: Callable[["processes.Server"], int] | None = None
@@ -46,6 +48,15 @@ class Candidate:
     def is_stage(self) -> bool:
         return self.program.startswith("stage")
 
+    @property
+    def places(self) -> int | None:
+        """How many handlers may wait at the same time; None: as many as there are clients."""
+        if self.model == "coroutines" and self.coroutines:
+            return self.workers * self.coroutines
+        if self.model in ("callbacks", "coroutines"):
+            return None
+        return self.workers * self.threads
+
 
 QUIET = ("--port", "0", "-q", "--keepalive", "600")
 
@@ -55,15 +66,55 @@ STAGES = [(mode.key, mode.label, mode.stage,
           for mode in stages.modes()]
 
 
-def stage(key: str, build: str, workers: int = 1, more: tuple[str, ...] = ()) -> Candidate:
-    """The stage with that key; workers is ignored where it has none."""
+THREADS = 4  # of stage 5, where nobody says how many
+
+
+def keys(*models: str) -> list[str]:
+    """Of the stages' modes that serve in one of these ways, the first stage first."""
+    return [key for key, _, _, _, model in STAGES if model in models]
+
+
+def usual(*models: str) -> list[str]:
+    """Of each stage that serves in one of these ways its usual mode."""
+    return [key for key, _, program, _, model in STAGES if model in models
+            and key == f"stage{program.removeprefix('stage').partition('_')[0]}"]
+
+
+# Where a handler that waits does not hold up all others: the usual modes.
+WAITERS = ("threads", "callbacks", "coroutines")
+
+
+def model_of(key: str) -> str:
+    return next((row[4] for row in STAGES if row[0] == key), "")
+
+
+def inside(model: str, threads: int | None, coroutines: int | None) -> tuple[str, ...]:
+    """The options that say how many may wait in one process."""
+    if model == "threads":
+        return ("--threads", str(threads or THREADS))
+    if model == "coroutines" and coroutines:
+        return ("--coroutines", str(coroutines))
+    return ()
+
+
+def stage(key: str, build: str, workers: int = 1, more: tuple[str, ...] = (),
+          threads: int | None = None, coroutines: int | None = None) -> Candidate:
+    """The stage with that key; what it does not have of workers, threads, coroutines is
+    ignored."""
     _, label, program, args, model = next(row for row in STAGES if row[0] == key)
     if "--workers" in args:
         args = (*args, str(workers))
-        label = f"{label} ({workers})" if workers > 1 else label
     else:
         workers = 1
-    return Candidate(key, label, program, (*QUIET, *args, *more), build, model, workers)
+    threads = threads if model == "threads" else None
+    coroutines = coroutines if model == "coroutines" else None
+    if threads or coroutines:
+        label = f"{label} ({workers} x {threads or coroutines})"
+    elif workers > 1:
+        label = f"{label} ({workers})"
+    return Candidate(key, label, program,
+                     (*QUIET, *args, *inside(model, threads, coroutines), *more), build, model,
+                     workers, threads or (THREADS if model == "threads" else 1), coroutines)
 
 
 def floor(build: str, close: bool = False) -> Candidate:
@@ -109,13 +160,21 @@ def free_port() -> int:
 NO_UPSTREAM = "127.0.0.1:1"  # nobody listens there, and nobody asks
 
 
-def nginx_command(candidate: Candidate, folder: str, upstream: str = NO_UPSTREAM) -> list[str]:
+class Gateway(NamedTuple):
+    """What nginx's /upstream needs to know."""
+    upstream: str = NO_UPSTREAM  # ADDRESS:PORT
+    patience_seconds: int = 1    # with connecting, sending, and each wait for the answer
+    idle: int = 16               # connections to the upstream that a worker keeps; as a stage
+
+
+def nginx_command(candidate: Candidate, folder: str, gateway: Gateway) -> list[str]:
     """Fill in the template; nginx keeps all its files in `folder`."""
     port = free_port()
     with open(os.path.join(SERVERS, "nginx.conf.in"), encoding="utf-8") as file:
         text = file.read()
     for name, value in (("PORT", port), ("DIR", folder), ("WORKERS", candidate.workers),
-                        ("UPSTREAM", upstream)):
+                        ("UPSTREAM", gateway.upstream), ("IDLE", gateway.idle),
+                        ("PATIENCE", gateway.patience_seconds)):
         text = text.replace(f"@{name}@", str(value))
     path = os.path.join(folder, "nginx.conf")
     with open(path, "w", encoding="utf-8") as file:
@@ -126,12 +185,11 @@ def nginx_command(candidate: Candidate, folder: str, upstream: str = NO_UPSTREAM
             "-e", os.path.join(folder, "error.log"), "-c", path]
 
 
-def nginx(workers: int = 1, upstream: str = NO_UPSTREAM) -> Candidate:
-    """upstream: ADDRESS:PORT that /upstream asks."""
+def nginx(workers: int = 1, gateway: Gateway = Gateway()) -> Candidate:
     return Candidate("nginx", f"nginx ({workers})" if workers > 1 else "nginx", "nginx",
-                     workers=workers, port=wait_for_port,
+                     model="callbacks", workers=workers, port=wait_for_port,
                      make_command=lambda candidate, folder: nginx_command(candidate, folder,
-                                                                          upstream))
+                                                                          gateway))
 
 
 def reload_command(server: 'processes.Server') -> list[str]:

@@ -26,6 +26,12 @@ class Form(TypedDict):
     cost: list[str] | None
     matrix_rows: list[str] | None
     proxy_cases: list[str] | None
+    waiting_clients: int
+    upstream_ms: int
+    upstream_rounds: int
+    many_waiting: int
+    patience_seconds: float
+    among_seconds: float
     silent: list[int]
     herd: list[int]
     herd_loop: list[int]
@@ -50,19 +56,23 @@ class Form(TypedDict):
 # The three forms of a run. seconds: of one measured load; rounds: how often candidates take
 # turns at `main_clients`; other_rounds: at the other numbers of clients; contestants, cost and
 # matrix_rows: the stages that take part (None: all); proxy_cases: of proxy-matrix, likewise.
-# reload_seconds: between two reloads.
+# reload_seconds: between two reloads. waiting_clients ask an upstream that takes upstream_ms,
+# upstream_rounds times each; many_waiting ask it at once; patience_seconds: of generator-timeout;
+# among_seconds: of each load of slow-among-fast.
 FORMS: dict[str, Form] = {
     "smoke": {
         "seconds": 0.1, "rounds": 1, "other_rounds": 1, "clients": [16], "main_clients": 16,
-        "contestants": ["stage1", "stage4"],
+        "contestants": ["stage1", "stage4", "stage6", "stage7"],
         "silent": [0, 1], "herd": [0, 100], "herd_loop": [200], "herd_seconds": 0.1,
         "cliff": 1100, "cliff_seconds": 0.1, "workers": [1, 2], "handler_seconds": 0.2,
-        "balance": 40, "traced": (10, 60), "cost": ["stage1", "stage4"], "readers": 6,
+        "balance": 40, "traced": (10, 60), "cost": ["stage1", "stage4", "stage7"], "readers": 6,
         "kills": 2, "grown_up_seconds": 0, "idle": 300, "probe_seconds": 0.05,
-        "deadline_seconds": 0.12, "matrix_rows": ["stage4"],
+        "deadline_seconds": 0.12, "matrix_rows": ["stage4", "stage5"],
         "reloads": 1, "reload_seconds": 0.1, "reload_sample_ms": 20,
         "proxy_cases": ["length", "close-idle", "close-idle-post", "short", "chunk-last",
                         "chunk-cut-old", "never", "refused"],
+        "waiting_clients": 40, "upstream_ms": 200, "upstream_rounds": 2,
+        "many_waiting": 300, "patience_seconds": 2.3, "among_seconds": 0.5,
     },
     "short": {
         "seconds": 0.5, "rounds": 3, "other_rounds": 1, "clients": [1, 8, 64, 512],
@@ -73,7 +83,8 @@ FORMS: dict[str, Form] = {
         "traced": (100, 400), "readers": 16, "kills": 8,
         "idle": 10000, "probe_seconds": 0.3, "deadline_seconds": 0.4, "matrix_rows": None,
         "reloads": 4, "reload_seconds": 0.8, "reload_sample_ms": 100,
-        "proxy_cases": None,
+        "proxy_cases": None, "waiting_clients": 800, "upstream_ms": 2000, "upstream_rounds": 2,
+        "many_waiting": 9900, "patience_seconds": 4.4, "among_seconds": 3.0,
     },
     "full": {
         "seconds": 1.5, "rounds": 7, "other_rounds": 2,
@@ -85,7 +96,8 @@ FORMS: dict[str, Form] = {
         "traced": (200, 1200), "readers": 50, "kills": 40, "idle": 10000, "probe_seconds": 2.0,
         "deadline_seconds": 1.0, "matrix_rows": None,
         "reloads": 20, "reload_seconds": 3.0, "reload_sample_ms": 250,
-        "proxy_cases": None,
+        "proxy_cases": None, "waiting_clients": 800, "upstream_ms": 2000, "upstream_rounds": 5,
+        "many_waiting": 9900, "patience_seconds": 8.6, "among_seconds": 20.0,
     },
 }
 
@@ -144,12 +156,13 @@ class Context:
     def wanted(self, candidate: Candidate) -> bool:
         return self.stages is None or candidate.program in self.stages
 
-    def stage(self, key: str, workers: int = 1, more: tuple[str, ...] = ()) -> Candidate:
-        return candidates.stage(key, self.build, workers, more)
+    def stage(self, key: str, workers: int = 1, **options: Any) -> Candidate:
+        """options: those of candidates.stage()."""
+        return candidates.stage(key, self.build, workers, **options)
 
-    def some(self, *keys: str, workers: int = 1, more: tuple[str, ...] = ()) -> list[Candidate]:
-        """Those of the stages with these keys that take part; workers: of stages 2 and 4."""
-        found = [self.stage(key, workers, more) for key in keys]
+    def some(self, *keys: str, workers: int = 1, **options: Any) -> list[Candidate]:
+        """Those of the stages with these keys that take part; workers: of those that have them."""
+        found = [self.stage(key, workers, **options) for key in keys]
         return [candidate for candidate in found if self.wanted(candidate)]
 
     def contestants(self, *keys: str) -> list[str]:
@@ -172,12 +185,12 @@ class Context:
         found += self.nginx()
         return [peer for peer in found if peer.key == "floor" or self.wanted(peer)]
 
-    def nginx(self, workers: int = 1) -> list[Candidate]:
+    def nginx(self, workers: int = 1, **options: Any) -> list[Candidate]:
         """nginx, if it is there and wanted."""
         if not candidates.nginx_program():
             self.notes.append("nginx: skipped, it is not installed (package nginx)")
             return []
-        return [one for one in [candidates.nginx(workers)] if self.wanted(one)]
+        return [one for one in [candidates.nginx(workers, **options)] if self.wanted(one)]
 
     def php(self) -> list[Candidate]:
         """The select server in PHP, if it is there and wanted."""

@@ -373,10 +373,13 @@ class Crowd:
         """Keep what it says for so long, so that it need not wait for us."""
         self.text += processes.read_all(self.process.stdout, seconds)
 
-    def finish(self) -> Row:
-        """End it; returns its report."""
+    def finish(self, at_once: bool = False) -> Row:
+        """End it; returns its report. at_once: without the answers that are under way."""
         assert self.process.stdin is not None
         self.process.stdin.close()
+        if at_once:
+            self.listen(0.02)  # it stops now, and the signal is its second reason to
+            os.kill(self.process.pid, signal.SIGTERM)
         self.listen(10)
         processes.ended(self.process, 2)
         processes.reap(self.process)

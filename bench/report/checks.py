@@ -72,6 +72,17 @@ def ratio(what: str, median: float | None, least: float | None, greatest: float 
     return found
 
 
+def band(what: str, median: float | None, least: float | None, greatest: float | None,
+         low: float, high: float) -> Check:
+    """A ratio, taken round by round, between two bounds. Where its rounds are further apart
+    than the bounds, they cannot tell."""
+    found = between(what, median, (low + high) / 2, low, high, f"{low:g} to {high:g}")
+    if least is not None and greatest is not None and greatest - least > high - low:
+        found["state"] = NOT_MEASURED
+        found["why"] = f"spread {greatest - least:.2f}, band {high - low:.2f}"
+    return found
+
+
 def ratio_words(median: float | None, least: float | None, greatest: float | None,
                 base: str = "") -> str:
     """"1.20 × the floor (1.18 to 1.23)"; where it says nothing, that."""

@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-from report import checks, tables
+from report import checks, models, tables
 from results import Result, Results, Row
 
 STYLE = """
@@ -194,6 +194,22 @@ def headline_part(results: Results) -> str:
             + table("the servers side by side", heads, lines, "headline", ours(rows), True) + note)
 
 
+def models_part(results: Results) -> str:
+    """The table of models: beside each other what many experiments measured."""
+    rows = results.get("models")
+    if not rows:
+        return ""
+    heads, cells = tables.grid(models.PAGE, rows, page=True)
+    note = ("<p class=\"small soft\">The same handler everywhere: it hands a request on to an "
+            "upstream, and answers when that does. Requests/s of 800 clients before an upstream "
+            "of 2 s, with so many places to wait in; memory of the server for one more that "
+            "waits; CPU of a request whose upstream answers at once; the p99 of nine in ten "
+            "clients while the tenth is slow. Code: lines of the stage's folder that are "
+            "no comment, and how many it changes in the stage that it is compared with.</p>")
+    return ('<h2 id="models">One handler that waits, five models</h2>'
+            + table("one handler, five models", heads, cells, "headline", ours(rows)) + note)
+
+
 def instructions_part(results: Results) -> str:
     """What tests/counts/counts.py counted, if it did."""
     rows = results.get("instructions")
@@ -241,7 +257,8 @@ def matrix_part(result: Result, results: Results) -> str:
 
 def cases_part(result: Result) -> str:
     """The failure matrix of the gateway: one line a case, the servers side by side."""
-    heads, cells = tables.grid(tables.case_columns(result["rows"]), result["cases"], page=True)
+    heads, cells = tables.grid(tables.case_columns(tables.alike(result["rows"])),
+                              result["cases"], page=True)
     return (table(result["title"], heads, cells, "cases")
             + '<p class="small soft">Under a server\'s name: what its client saw, status and '
             "bytes of the body, or after how many of them it breaks off. asked: how often the "
@@ -367,6 +384,7 @@ def page(results: Results, environment: dict[str, Any], pictures: dict[str, str]
     link back to it."""
     experiments = results["experiments"].values()
     links = ['<a href="#headline">side by side</a>'] if results["headline"] else []
+    links += ['<a href="#models">five models</a>'] if results.get("models") else []
     links += [f'<a href="#{esc(result["name"])}">{esc(result["name"])}</a>'
               for result in experiments]
     links += ['<a href="#environment">environment</a>', '<a href="#method">method</a>']
@@ -375,14 +393,14 @@ def page(results: Results, environment: dict[str, Any], pictures: dict[str, str]
     skipped = [result for result in experiments if result["skipped"]]
     parts = ['<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
              '<meta name="viewport" content="width=device-width, initial-scale=1">',
-             "<title>Four ways to serve: measured</title>", f"<style>{STYLE}</style></head><body>",
+             "<title>Ways to serve: measured</title>", f"<style>{STYLE}</style></head><body>",
              f'<p><a href="{esc(tutorial)}">← The tutorial</a></p>' if tutorial else "",
-             "<h1>Four ways to serve, measured</h1>", summary(results, environment),
+             "<h1>Ways to serve, measured</h1>", summary(results, environment),
              problem_list(bad) if bad else ""]
     if skipped:
         parts.append("<p>Skipped: " + "; ".join(
             f"{esc(result['name'])} ({esc(result['skipped'])})" for result in skipped) + ".</p>")
-    parts += [f"<nav>{' '.join(links)}</nav>", headline_part(results),
+    parts += [f"<nav>{' '.join(links)}</nav>", headline_part(results), models_part(results),
               instructions_part(results)]
     ordered = sorted(experiments, key=lambda result: not result.get("faults"))
     parts += [section(result, results, pictures.get(result["name"])) for result in ordered]

@@ -39,6 +39,10 @@ def seconds(ms: float) -> str:
     return f"{ms / 1000:.2f}"
 
 
+def three_seconds(ms: float) -> str:
+    return f"{ms / 1000:.3f}"
+
+
 def kib(value: float) -> str:
     return f"{value / 1024:,.1f}"
 
@@ -94,6 +98,7 @@ LOAD = [("server", "label", word), ("clients", "clients", whole, PAGE_ONLY), *SE
         ("wrk cpu", "generator_cpu_share", percent),
         ("generator-bound", "generator_bound", yes, PAGE_ONLY),
         ("x stage 3", "ratio_to_stage3_median", two, PAGE_ONLY),
+        ("x stage 4", "ratio_to_stage4_median", two, PAGE_ONLY),
         ("checks passed", "blackbox_passed", whole, PAGE_ONLY),
         ("of", "blackbox_checks", whole, PAGE_ONLY)]
 HANDLER = [("server", "label", word), ("workers", "workers", whole),
@@ -197,15 +202,53 @@ COLUMNS: dict[str, list[Column]] = {
              ("threads", "threads", whole, PAGE_ONLY)],
     "proxy-cost": [("server", "label", word), ("clients", "clients", whole),
                    ("requests", "requests", whole), ("failed", "failed", whole),
-                   ("req/s", "req_per_s", whole), ("own us", "own_us", two),
+                   ("req/s", "req_per_s", whole, PAGE_ONLY), ("own us", "own_us", two),
                    ("min", "own_us_min", two, PAGE_ONLY),
                    ("max", "own_us_max", two, PAGE_ONLY),
                    ("relayed us", "relayed_us", two),
                    ("min", "relayed_us_min", two), ("max", "relayed_us_max", two),
                    ("x own", ratio_of("ratio"), word),
+                   ("x nginx", "ratio_to_nginx_median", two),
                    ("switches", "voluntary_switches_per_request", two, PAGE_ONLY),
                    ("p50 ms", "p50_us", milliseconds, PAGE_ONLY),
                    ("rounds", "rounds", whole, PAGE_ONLY)],
+    "slow-upstream": [("server", "label", word),
+                      ("processes", "processes", whole, PAGE_ONLY),
+                      ("places each", "places_each", whole, PAGE_ONLY),
+                      ("clients", "offered_clients", whole, PAGE_ONLY),
+                      ("waiting", "waiting", whole),
+                      ("offered/s", "offered_per_s", whole, PAGE_ONLY),
+                      ("bound/s", "bound_per_s", whole), ("served/s", "req_per_s", one),
+                      ("of bound", "share_of_bound", percent),
+                      ("answers", "served", whole, PAGE_ONLY),
+                      ("failed", "failed", whole, PAGE_ONLY),
+                      ("bytes each", "bytes_per_waiting", whole),
+                      ("slowest s", "slowest_ms", seconds),
+                      ("late", "late_share", percent)],
+    "many-waiting": [("server", "label", word), ("waiting", "waiting", whole),
+                     ("failed", "failed", whole), ("slowest s", "slowest_ms", three_seconds),
+                     ("p50 s", "p50_ms", three_seconds),
+                     ("first time s", "cold_slowest_ms", three_seconds),
+                     ("late", "late", whole, PAGE_ONLY),
+                     ("bytes each", "bytes_per_waiting", whole),
+                     ("goal", "goal_bytes", whole),
+                     ("at once", "waiting_at_once", whole, PAGE_ONLY)],
+    "generator-timeout": [("generator", "label", word), ("server", "server", word),
+                          ("clients", "offered_clients", whole),
+                          ("answers", "answers", whole),
+                          ("status 200", "served", whole), ("time-outs", "late", whole),
+                          ("longest s", "slowest_ms", seconds)],
+    "slow-among-fast": [("server", "label", word), ("one in ten", "load", word),
+                        ("others", "clients", whole),
+                        ("slow", "slow_clients", whole, PAGE_ONLY),
+                        ("failed", "failed", whole, PAGE_ONLY),
+                        ("p50 ms", "p50_ms", two), ("p99 ms", "p99_ms", one),
+                        ("predicted", "predicted_p99_ms", one),
+                        ("from", "predicted_p99_low_ms", one, PAGE_ONLY),
+                        ("to", "predicted_p99_high_ms", one, PAGE_ONLY),
+                        ("longest ms", "max_ms", one, PAGE_ONLY),
+                        ("held up", "late_share", percent),
+                        ("predicted", "predicted_late_share", percent)],
 }
 
 HEADLINE: list[Column] = [
@@ -287,10 +330,10 @@ def matrix_lines(result: Result) -> str:
     """The failure matrix for a terminal: a letter and a factor in each cell."""
     letters = {"unaffected": "ok", "degraded": "x", "stopped": "STOP", "faster": "fast"}
     heads = [fault["key"] for fault in result["faults"]]
-    short = {"silent": "silent", "half": "half", "slow-reader": "reader", "reset": "reset",
+    short = {"silent": "mute", "half": "half", "slow-reader": "reads", "reset": "reset",
              "idle-herd": "herd", "no-descriptors": "no fd", "slow-handler": "slow",
-             "busy-handler": "busy", "worker-killed": "killed"}
-    lines = ["".ljust(17) + "".join(short.get(head, head)[:6].rjust(7) for head in heads)]
+             "slow-upstream": "up", "busy-handler": "busy", "worker-killed": "kill"}
+    lines = ["".ljust(17) + "".join(short.get(head, head)[:5].rjust(6) for head in heads)]
     for row in result["rows"]:
         line = row["label"][:16].ljust(17)
         for head in heads:
@@ -298,7 +341,7 @@ def matrix_lines(result: Result) -> str:
             text = letters[one_cell["state"]]
             if text == "x" and one_cell["factor"]:
                 text = f"x{one_cell['factor']:.0f}"
-            line += text.rjust(7)
+            line += text.rjust(6)
         lines.append(line)
     return "\n".join(lines)
 
@@ -319,8 +362,21 @@ def case_columns(servers: list[Row]) -> list[Column]:
     return columns
 
 
+def alike(rows: list[Row], names: Sequence[str] = ("saw", "asked", "again")) -> list[Row]:
+    """Servers in which all cases end the same share a row: "4 epoll, 5, 6"."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        told = repr([[cell[name] for name in names] for _, cell in sorted(row["cells"].items())])
+        if told in found:
+            found[told] = {**found[told],
+                           "label": f"{found[told]['label']}, {row['label'].split()[0]}"}
+        else:
+            found[told] = row
+    return list(found.values())
+
+
 def case_lines(result: Result) -> str:
     """For a terminal: a line a case, two servers side by side."""
-    rows = result["rows"]
+    rows = alike(result["rows"])
     return "\n\n".join(text_table(case_columns(rows[i:i + 2]), result["cases"])
                        for i in range(0, len(rows), 2))

@@ -231,8 +231,10 @@ static void open_base(void)
 
     must(config != NULL, "event_config_new");
     /* Thousands of requests may come in one turn of the loop: the last of them shall wait
-     * for as long as the first. */
-    must(event_config_set_flag(config, EVENT_BASE_FLAG_NO_CACHE_TIME) == 0,
+     * for as long as the first. And by a precise clock: the coarse one is up to a tick
+     * behind, and who waits by it would wait too short. */
+    must(event_config_set_flag(config, EVENT_BASE_FLAG_NO_CACHE_TIME) == 0 &&
+             event_config_set_flag(config, EVENT_BASE_FLAG_PRECISE_TIMER) == 0,
          "event_config_set_flag");
     upstream.base = event_base_new_with_config(config);
     event_config_free(config);

@@ -19,11 +19,23 @@ static bool silent(int fd)
     return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == -1 && errno == EAGAIN;
 }
 
+/* The one used last; -1: there is none. */
+static int last_idle(struct client_pool *pool)
+{
+    int fd = -1;
+
+    pthread_mutex_lock(&pool->lock);
+    if (pool->idle > 0)
+        fd = pool->idle_fds[--pool->idle];
+    pthread_mutex_unlock(&pool->lock);
+    return fd;
+}
+
 int client_pool_take(struct client_pool *pool)
 {
-    while (pool->idle > 0) {
-        int fd = pool->idle_fds[--pool->idle];
+    int fd;
 
+    while ((fd = last_idle(pool)) != -1) {
         if (silent(fd))
             return fd;
         client_pool_close(pool, fd);
@@ -51,19 +63,42 @@ static int connect_new(const struct client_pool *pool)
     return fd;
 }
 
+/* A place for one more, if need be of an idle one. False: as many are open as may be. */
+static bool take_place(struct client_pool *pool)
+{
+    int spare = -1;
+    bool room;
+
+    pthread_mutex_lock(&pool->lock);
+    room = pool->open - pool->idle < pool->max_open;
+    if (room && pool->open >= pool->max_open)
+        spare = pool->idle_fds[--pool->idle];
+    else
+        pool->open += room;
+    pthread_mutex_unlock(&pool->lock);
+    if (spare != -1)
+        close(spare);
+    return room;
+}
+
+static void leave_place(struct client_pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    pool->open--;
+    pthread_mutex_unlock(&pool->lock);
+}
+
 int client_pool_connect(struct client_pool *pool)
 {
     int fd;
 
-    if (pool->open - pool->idle >= pool->max_open) {
+    if (!take_place(pool)) {
         errno = EBUSY;
         return -1;
     }
-    if (pool->open >= pool->max_open) /* an idle one makes room */
-        client_pool_close(pool, pool->idle_fds[--pool->idle]);
     fd = connect_new(pool);
-    if (fd != -1)
-        pool->open++;
+    if (fd == -1)
+        leave_place(pool);
     return fd;
 }
 
@@ -85,22 +120,29 @@ static bool idle_room(struct client_pool *pool)
 
 void client_pool_give(struct client_pool *pool, int fd)
 {
-    if (idle_room(pool))
+    bool kept;
+
+    pthread_mutex_lock(&pool->lock);
+    kept = idle_room(pool);
+    if (kept)
         pool->idle_fds[pool->idle++] = fd;
-    else
+    pthread_mutex_unlock(&pool->lock);
+    if (!kept)
         client_pool_close(pool, fd);
 }
 
 void client_pool_close(struct client_pool *pool, int fd)
 {
     close(fd);
-    pool->open--;
+    leave_place(pool);
 }
 
 void client_pool_empty(struct client_pool *pool)
 {
-    while (pool->idle > 0)
-        client_pool_close(pool, pool->idle_fds[--pool->idle]);
+    int fd;
+
+    while ((fd = last_idle(pool)) != -1)
+        client_pool_close(pool, fd);
     free(pool->idle_fds);
     pool->idle_fds = NULL;
     pool->idle_room = 0;

@@ -1,5 +1,5 @@
-/* client_pool.h - the connections to one server that a thread asks: some in use, some
- * kept open for the next request. RFC 9112 section 9.3.
+/* client_pool.h - the connections to one server that a process asks: some in use, some
+ * kept open for the next request. RFC 9112 section 9.3. Threads may share them.
  * Does not: wait, or end idle ones by a clock; that they were closed is seen when they
  * would be used.
  *
@@ -8,14 +8,17 @@
 #ifndef CLIENT_POOL_H
 #define CLIENT_POOL_H
 
+#include <pthread.h>
+
 #include "base/address.h"
 
-/* Set the address and max_open; all else zero. */
+/* Set the address and max_open; all else zero, which is a lock that nobody holds. */
 struct client_pool {
     union address address;
     socklen_t address_len;
-    int max_open; /* connections, idle ones included */
-    int open;     /* of them */
+    pthread_mutex_t lock; /* held to touch what follows */
+    int max_open;         /* connections, idle ones included */
+    int open;             /* of them */
     int idle; /* of these: as many as were in use at once, and were not closed since */
     int idle_room; /* numbers that idle_fds has room for */
     int *idle_fds; /* owned, and the connections, too; used last: last */

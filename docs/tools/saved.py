@@ -4,7 +4,7 @@ A selector is  EXPERIMENT [CANDIDATE] [KEY=VALUE ...] FIELD [/ NUMBER | / SELECT
   silent-clients stage1 silent_clients=8 wait_ms / 1000
   idle-herd stage3-select idle_clients=1000 cpu_us_per_request
   failure-matrix stage1 cells.silent.state
-It must fit exactly one row; headline is an experiment here, too. Does not: measure.
+It must fit exactly one row; headline and models are experiments here, too. Does not: measure.
 """
 import json
 import os
@@ -27,8 +27,8 @@ def load(path: str) -> dict[str, Any]:
 
 
 def rows_of(run: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    if name == "headline":
-        return run["headline"]
+    if name in ("headline", "models"):  # put together from several
+        return run[name]
     if name not in run["experiments"]:
         raise Unknown(f"no experiment '{name}'")
     return run["experiments"][name]["rows"]
