@@ -46,6 +46,12 @@ static int max_upstream(void)
     return pairs > 0 ? pairs : 1;
 }
 
+static void set_up_pool(void)
+{
+    pool.max_open = max_upstream();
+    pool.address_len = address_endpoint(serving.opt->upstream, &pool.address);
+}
+
 /* A relay, all zero, and behind the gateway's struct the head of the request to the
  * upstream; there may be thousands, so it has no room to spare. NULL: no memory. */
 static struct relay *new_relay(const struct request *req, size_t size,
@@ -65,12 +71,6 @@ static struct relay *new_relay(const struct request *req, size_t size,
     }
     free(head);
     return relay;
-}
-
-static void set_up_pool(void)
-{
-    pool.max_open = max_upstream();
-    pool.address_len = address_endpoint(serving.opt->upstream, &pool.address);
 }
 
 void *relay_begin(struct conn *c, const struct request *req, size_t size,

@@ -949,6 +949,37 @@ START_TEST(awaited_answer_outlives_its_worker)
 }
 END_TEST
 
+/* ---- stage 5 ---- */
+
+/* Each worker has handlers that sleep, in as many threads as it has, and goes when they have
+ * answered; the new ones serve meanwhile. */
+START_TEST(handlers_sleep_during_reloads)
+{
+    enum { SLEEPERS = 6 };
+    static struct client sleepers[SLEEPERS];
+    struct server s;
+    char target[32];
+
+    server_start(&s, "");
+    snprintf(target, sizeof target, "/sleep?ms=%d", scaled_ms(800));
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < SLEEPERS; i++) {
+            client_open(&sleepers[i], &s);
+            client_say(&sleepers[i], "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", target);
+            client_settle(&sleepers[i]);
+        }
+        expect_command(0, "", "reload -p %d", s.port);
+        for (int i = 0; i < SLEEPERS; i++) {
+            client_expect(&sleepers[i], &r, 200);
+            ck_assert(!r.keep_alive);
+            client_close(&sleepers[i]);
+        }
+    }
+    expect_reloads(&s, 3, 0);
+    server_stop(&s);
+}
+END_TEST
+
 static void add_while_waiting(TCase *tc)
 {
     tcase_add_loop_test(tc, reload_under_load, 0, LOADS);
@@ -1001,6 +1032,15 @@ static void add_of_stage2(TCase *tc)
     tcase_add_test(tc, reload_to_another_stage);
 }
 
+static void add_of_threads(TCase *tc)
+{
+    add_of_stage2(tc);
+    tcase_add_test(tc, reload_graceful_waits);
+    tcase_add_loop_test(tc, max_requests_recycles, 0, LOADS);
+    tcase_add_loop_test(tc, killed_workers, 0, 2);
+    tcase_add_test(tc, handlers_sleep_during_reloads);
+}
+
 int main(void)
 {
     struct control_case cases[MODES_MAX] = {
@@ -1009,6 +1049,9 @@ int main(void)
         { "stage4-exclusive", add_under_load },
         { "stage4-edge", add_under_load },
         { "stage2", add_of_stage2 },
+        { "stage7-own", add_of_stage2 },
+        { "stage7-shared", add_under_load },
+        { "stage5", add_of_threads },
     };
     int n = 0, modes;
     const struct mode *all = harness_modes(&modes);
