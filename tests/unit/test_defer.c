@@ -797,7 +797,8 @@ static void expect_tapped(struct client *k, const char *query, size_t n)
             body = (const char *)memchr(body, '\n', (size_t)(end - body)) + 1;
         }
         for (size_t i = 0; i < piece; i++, seen++)
-            ck_assert_int_eq(body[i], (char)('a' + seen % 26));
+            if (body[i] != (char)('a' + seen % 26))
+                ck_abort_msg("letter %zu is %d", seen, body[i]);
         body += piece + (query[0] == 'c' && query[1] == 'h' ? 2 : 0);
     }
     ck_assert_uint_eq(seen, n);
