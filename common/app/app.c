@@ -1,10 +1,11 @@
 /* app.c - the application that every stage serves: a greeting, and handlers to experiment
  * with.
- * Does not: know which stage runs it; handlers block and spin on purpose. */
+ * Does not: know which stage runs it, or how its handlers wait: those that do are in
+ * files of their own. */
 #include "conn/app.h"
 
 #include <errno.h>
-#include <stdarg.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "app/gateway.h"
+#include "app/handler.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "board/stats.h"
@@ -19,53 +21,13 @@
 #include "conn/http1.h"
 
 enum {
-    MS_MAX = 60000,
     BYTES_MAX = 64 << 20,
     PATH_CAP = 32,      /* longer than any path there is */
     STATS_ROOM = 32768, /* JSON of MAX_WORKERS cells */
 };
 
 static const struct slice none = { "", 0 };
-static const struct slice text = { "text/plain", 10 };
 static const struct slice json = { "application/json", 16 };
-
-static void reply_format(struct conn *c, const struct request *req, int status,
-                         struct slice type, const char *format, ...)
-    __attribute__((format(printf, 5, 6)));
-
-/* What does not fit is cut. */
-static void reply_format(struct conn *c, const struct request *req, int status,
-                         struct slice type, const char *format, ...)
-{
-    char body[512];
-    va_list args;
-    size_t len;
-
-    va_start(args, format);
-    len = (size_t)vsnprintf(body, sizeof(body), format, args);
-    va_end(args);
-    http_reply(c, req, status, type, none,
-               (struct slice){ body, len < sizeof(body) ? len : sizeof(body) - 1 });
-}
-
-/* The number that `key` has in the query, 0 to max. -1: it has none, and 400 was
- * answered. */
-static long number(struct conn *c, const struct request *req, const char *key, long max)
-{
-    char value[24];
-    ssize_t len = http_query(req->query, key, value, sizeof(value));
-    size_t digits = len > 0 ? strspn(value, "0123456789") : 0;
-    long n;
-
-    if (len == -1)
-        reply_format(c, req, 400, text, "the query has no %s; give ?%s=N, 0 to %ld\n",
-                     key, key, max);
-    else if (len <= 0 || digits != (size_t)len || (n = strtol(value, NULL, 10)) > max)
-        reply_format(c, req, 400, text, "%s is not a number from 0 to %ld\n", key, max);
-    else
-        return n;
-    return -1;
-}
 
 static void hello(struct conn *c, const struct request *req)
 {
@@ -80,31 +42,11 @@ static void echo(struct conn *c, const struct request *req)
                req->body);
 }
 
-/* Blocks: what a handler does that waits for a database, in a server that cannot wait. */
-static void sleep_ms(struct conn *c, const struct request *req)
-{
-    long ms = number(c, req, "ms", MS_MAX);
-    struct timespec until;
-
-    if (ms == -1)
-        return;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += ms % 1000 * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
-        continue;
-    reply_format(c, req, 200, text, "slept %ld ms\n", ms);
-}
-
 /* Spins: `ms` of this process's own cpu time, so that two who burn on one cpu take twice
  * as long, as real work would. */
 static void burn_ms(struct conn *c, const struct request *req)
 {
-    long ms = number(c, req, "ms", MS_MAX);
+    long ms = handler_number(c, req, "ms", HANDLER_MS_MAX);
     struct timespec cpu;
     int64_t until;
 
@@ -114,7 +56,7 @@ static void burn_ms(struct conn *c, const struct request *req)
     until = (int64_t)cpu.tv_sec * 1000000000 + cpu.tv_nsec + ms * INT64_C(1000000);
     while ((int64_t)cpu.tv_sec * 1000000000 + cpu.tv_nsec < until)
         clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
-    reply_format(c, req, 200, text, "burnt %ld ms\n", ms);
+    handler_reply(c, req, 200, "burnt %ld ms\n", ms);
 }
 
 /* Byte i of the body is a letter that i alone decides, so a reader can check the
@@ -132,7 +74,7 @@ static void produce_letters(uint64_t offset, char *out, size_t len)
 
 static void bytes(struct conn *c, const struct request *req)
 {
-    long n = number(c, req, "n", BYTES_MAX);
+    long n = handler_number(c, req, "n", BYTES_MAX);
 
     if (n != -1)
         http_reply_produced(c, req, SLICE("application/octet-stream"), (uint64_t)n,
@@ -141,10 +83,13 @@ static void bytes(struct conn *c, const struct request *req)
 
 static void whoami(struct conn *c, const struct request *req)
 {
-    reply_format(c, req, 200, json,
-                 "{\"stage\":\"%s\",\"pid\":%d,\"worker\":%d,\"requests\":%u}\n",
-                 program_invocation_short_name, (int)getpid(), stats_slot(),
-                 c->requests + 1);
+    char body[NAME_MAX + 128];
+    int len = snprintf(body, sizeof(body),
+                       "{\"stage\":\"%s\",\"pid\":%d,\"worker\":%d,\"requests\":%u}\n",
+                       program_invocation_short_name, (int)getpid(), stats_slot(),
+                       c->requests + 1);
+
+    http_reply(c, req, 200, json, none, (struct slice){ body, (size_t)len });
 }
 
 static const struct {
@@ -192,7 +137,7 @@ static void show_stats(struct conn *c, const struct request *req)
     long len;
 
     if (out == NULL) {
-        reply_format(c, req, 503, text, "no memory\n");
+        handler_reply(c, req, 503, "no memory\n");
         return;
     }
     fprintf(out, "{\"stage\":\"%s\"", program_invocation_short_name);
@@ -233,7 +178,7 @@ static const struct {
 } routes[] = {
     { PATH("/"), HTTP_GET | HTTP_HEAD, ALLOW("GET, HEAD"), hello },
     { PATH("/echo"), HTTP_POST | HTTP_PUT, ALLOW("POST, PUT"), echo },
-    { PATH("/sleep"), HTTP_GET | HTTP_HEAD, ALLOW("GET, HEAD"), sleep_ms },
+    { PATH("/sleep"), HTTP_GET | HTTP_HEAD, ALLOW("GET, HEAD"), handler_sleep },
     { PATH("/burn"), HTTP_GET | HTTP_HEAD, ALLOW("GET, HEAD"), burn_ms },
     { PATH("/bytes"), HTTP_GET | HTTP_HEAD, ALLOW("GET, HEAD"), bytes },
     { PATH("/upstream"), HTTP_GET | HTTP_HEAD | HTTP_POST, ALLOW("GET, HEAD, POST"),
@@ -257,7 +202,7 @@ static bool route(struct conn *c, const struct request *req, struct slice path)
         if (routes[i].methods & req->method)
             routes[i].handler(c, req);
         else
-            http_reply(c, req, 405, text, routes[i].allow,
+            http_reply(c, req, 405, SLICE("text/plain"), routes[i].allow,
                        SLICE("method not allowed here\n"));
         return true;
     }
@@ -275,7 +220,7 @@ static void on_message(struct conn *c, const void *message)
     len =
         http_unescape(req->path, false, plain, sizeof(plain)); /* "/%65cho" is one, too */
     if (len <= 0 || !route(c, req, (struct slice){ plain, (size_t)len }))
-        http_reply(c, req, 404, text, none, SLICE("no such page\n"));
+        http_reply(c, req, 404, SLICE("text/plain"), none, SLICE("no such page\n"));
 }
 
 static void on_close(struct conn *c)
@@ -283,7 +228,16 @@ static void on_close(struct conn *c)
     log_line(LOG_DEBUG, "client %d: gone after %u requests", c->fd, c->requests);
 }
 
+/* What a stage's own handler began, it ends. */
+static void on_cancel(struct conn *c)
+{
+    struct job *job = c->job;
+
+    job->cancel(job);
+}
+
 const struct app app = { .protocol = &http1,
                          .on_connect = on_connect,
                          .on_message = on_message,
+                         .on_cancel = on_cancel,
                          .on_close = on_close };

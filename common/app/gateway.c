@@ -1,29 +1,12 @@
-/* gateway.c - see gateway.h.
- * Does not: speak with the upstream (client.h does), or decide what is handed on
- * (http_relay.h does). */
+/* gateway.c - see gateway.h: the form that waits in the handler.
+ * Does not: let others run meanwhile. The handler sleeps until the answer comes, and the
+ * body is waited for on its way out: in a process that cannot wait, an upstream that
+ * takes its time stops everybody. */
 #include "app/gateway.h"
 
 #include <poll.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "base/clock.h"
-#include "client/client.h"
-#include "conn/turn.h"
-#include "http/http_relay.h"
-
-enum {
-    OTHER_FDS = 64
-}; /* of the process: listeners, the log; and clients that get 503 */
-
-static _Thread_local struct client_pool pool;
-
-/* One exchange. It lives until the client has all of the answer, or is gone. */
-struct relay {
-    struct out_source source; /* first: the answer's body, on its way out */
-    struct client client;
-    char head[]; /* of the request to the upstream */
-};
+#include "app/relay.h"
 
 /* [gateway.wait] */
 /* Sleep until the upstream lets us go on. A signal ends poll(2), and the step is none. */
@@ -47,86 +30,15 @@ static ssize_t pull(struct out_source *source, char *room, size_t size)
     return n;
 }
 
-static bool ready(struct out_source *source)
-{
-    return client_ready(&((struct relay *)source)->client);
-}
-
-static void end(struct out_source *source)
-{
-    client_end(&((struct relay *)source)->client);
-    free(source);
-}
-
-static void reply_failure(struct conn *c, const struct request *req, int status,
-                          const char *why)
-{
-    char text[HTTP_ERROR_ROOM];
-
-    http_reply(c, req, status, SLICE("text/plain"), SLICE(""),
-               http_error_body(text, status, why));
-}
-
-/* A client that waits takes two descriptors, his own and that to the upstream. */
-static int max_upstream(void)
-{
-    int pairs = (options_max_fds() - OTHER_FDS) / 2;
-
-    return pairs > 0 ? pairs : 1;
-}
-
-static void begin(struct relay *relay, const struct request *req, struct slice self,
-                  struct slice authority)
-{
-    struct slice head = { relay->head,
-                          http_relay_request(relay->head, req, self, authority) };
-
-    if (pool.max_open == 0) {
-        pool.max_open = max_upstream();
-        pool.address_len = address_endpoint(authority.base, &pool.address);
-    }
-    relay->source = (struct out_source){ pull, ready, end };
-    client_begin(&relay->client, &pool, req->method, head, req->body,
-                 serving.opt->reply_timeout_ms);
-}
-
-/* Hand the answer on, and `relay` with it if there is a body. */
-static void answer(struct conn *c, const struct request *req, struct relay *relay)
-{
-    struct client *client = &relay->client;
-    bool kept = client_keep_body(client); /* the answer may come before all was sent */
-    bool body =
-        kept && client->want != CLIENT_FAILED && client->response.framing != HTTP_NO_BODY;
-
-    if (client->want == CLIENT_FAILED)
-        reply_failure(c, req, client->status, client->why);
-    else if (!kept)
-        reply_failure(c, req, 503, "no memory");
-    else
-        http_reply_relayed(c, req, &client->response, body ? &relay->source : NULL);
-    if (!body)
-        end(&relay->source);
-}
-
+/* [gateway.relay] */
 void gateway_relay(struct conn *c, const struct request *req)
 {
-    const char *upstream = serving.opt->upstream;
-    struct slice self = { serving.opt->name, strlen(serving.opt->name) };
-    struct slice authority = { upstream, upstream ? strlen(upstream) : 0 };
-    struct relay *relay;
+    static const struct out_source source = { pull, relay_ready, relay_end };
+    struct relay *relay = relay_begin(c, req, sizeof(*relay), source);
 
-    if (upstream == NULL) {
-        reply_failure(c, req, 503, "nobody to ask; start with --upstream ADDRESS:PORT");
+    if (relay == NULL)
         return;
-    }
-    relay = malloc(sizeof(*relay) + http_relay_request_room(req, self, authority));
-    if (relay == NULL) {
-        reply_failure(c, req, 503, "no memory");
-        return;
-    }
-    begin(relay, req, self, authority);
-    while (!relay->client.answered && relay->client.want != CLIENT_FAILED)
+    while (!relay_has_answer(relay))
         wait_and_step(&relay->client);
-    turn.now = clock_ms(); /* for the date */
-    answer(c, req, relay);
+    relay_answer(c, req, relay);
 }

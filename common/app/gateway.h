@@ -1,8 +1,7 @@
 /* gateway.h - hand a request on to another server, --upstream, and its answer back. RFC
  * 9110 sections 3.7 and 7.6.
- * Does not: let others run meanwhile. The handler sleeps until the answer comes, and the
- * body is waited for on its way out: in a process that cannot wait, an upstream that
- * takes its time stops everybody. */
+ * Does not: say how the answer is waited for. In gateway.c the handler sleeps; a stage
+ * whose handlers may not has one of its own, and the linker takes that. */
 #ifndef GATEWAY_H
 #define GATEWAY_H
 

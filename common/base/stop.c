@@ -11,6 +11,7 @@ enum { TICK_MS = 50, GRACE_MS = 500 };
 
 volatile sig_atomic_t stopping;
 void (*stop_at_end)(void);
+void (*stop_interrupts)(void);
 static volatile sig_atomic_t ms_left = -1; /* -1: no bound */
 static int timeout;
 
@@ -20,6 +21,12 @@ static void start_ticking(void)
                                .it_value.tv_usec = TICK_MS * 1000 };
 
     setitimer(ITIMER_REAL, &every, NULL);
+}
+
+static void interrupt(void)
+{
+    if (stop_interrupts)
+        stop_interrupts();
 }
 
 /* All that the handlers call is async-signal-safe on Linux: signal-safety(7);
@@ -38,6 +45,7 @@ static void stop(int sig)
         signal(SIGINT, SIG_DFL);
     }
     start_ticking();
+    interrupt();
 }
 
 static void drain(int sig, siginfo_t *info, void *context)
@@ -49,6 +57,7 @@ static void drain(int sig, siginfo_t *info, void *context)
     stopping = STOP_DRAIN;
     ms_left = info->si_code == SI_QUEUE && info->si_value.sival_int == 1 ? -1 : timeout;
     start_ticking();
+    interrupt();
 }
 
 /* Time is over: idle clients go, what is in flight gets a last moment, then the process
@@ -56,6 +65,7 @@ static void drain(int sig, siginfo_t *info, void *context)
 static void tick(int sig)
 {
     (void)sig;
+    interrupt();
     if (ms_left == -1)
         return;
     ms_left = ms_left - TICK_MS;

@@ -40,6 +40,10 @@ void stop_on_signals(int timeout_ms);
  * a signal handler: signal-safety(7). */
 extern void (*stop_at_end)(void);
 
+/* Called by the handler of each signal that is to end a sleep; NULL: that it came is
+ * enough, since the call that sleeps fails with EINTR. signal-safety(7). */
+extern void (*stop_interrupts)(void);
+
 /* In a worker: drain on SIGUSR1 too; value 1 (sigqueue(3)) means: without a bound. */
 void stop_on_drain(void);
 

@@ -6,6 +6,12 @@
 struct conn;
 struct protocol;
 
+/* What an application does for a deferred message may begin with one of these, for c->job
+ * to point to: whoever began it knows how it is ended. */
+struct job {
+    void (*cancel)(struct job *job); /* nobody waits for the answer any more */
+};
+
 struct app {
     const struct protocol *protocol;    /* what is spoken, e.g. &http1 */
     void (*on_connect)(struct conn *c); /* a client is here; NULL: not told */

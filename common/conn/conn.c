@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -41,8 +42,10 @@ struct conn *conn_open(int fd)
     return c;
 }
 
-void conn_forget_message(struct conn *c)
+/* The deferred message is answered, or need not be any more. */
+static void forget_message(struct conn *c)
 {
+    stats_add(&stats->waiting, (uint64_t)-1);
     c->deferred = false;
     c->job = NULL;
     free(c->deferral);
@@ -56,7 +59,7 @@ void conn_close(struct conn *c)
     if (c->deferred) {
         if (app.on_cancel)
             app.on_cancel(c);
-        conn_forget_message(c);
+        forget_message(c);
     }
     if (app.on_close)
         app.on_close(c);
@@ -79,8 +82,8 @@ char *conn_defer(struct conn *c, void *deferral)
     struct buf *in = &c->in;
 
     assert(!serving.blocking && turn.conn == c && !c->deferred);
-    if (in->len == 0) { /* the message stands in the scratch */
-        if (!buf_append(in, turn.message, *turn.left, conn_input_limit()))
+    if (in->len == 0) { /* the message stands in the scratch; thousands may wait */
+        if (!buf_append(in, turn.message, *turn.left, *turn.left))
             return NULL;
     } else {
         in->len = (uint32_t)((size_t)(turn.message - in->base) + *turn.left);
@@ -89,6 +92,7 @@ char *conn_defer(struct conn *c, void *deferral)
     turn.message = in->base;
     c->deferral = deferral;
     c->deferred = true;
+    stats_add(&stats->waiting, 1);
     return in->base;
 }
 
@@ -104,7 +108,7 @@ void conn_answered(struct conn *c)
     if (!c->deferred)
         return;
     c->would_block = false;
-    conn_forget_message(c);
+    forget_message(c);
     if (turn.conn == c)
         return;
     conn_count_answers(c, 1);
@@ -117,4 +121,32 @@ void conn_answered(struct conn *c)
     c->stalled = c->in.len > 0;
     c->want = WANT_WRITE;
     deadline_start(c, CLOCK_READY);
+}
+
+void conn_postpone(struct conn *c)
+{
+    turn.now = clock_ms();
+    if (c->clock == CLOCK_REPLY)
+        deadline_start(c, CLOCK_REPLY);
+}
+
+void conn_pull_on(struct conn *c)
+{
+    turn.now = clock_ms();
+    c->out.late = false;
+    c->unread |= c->closing; /* as in next(): a body in pieces is a long one */
+    out_flush(c);
+    if (out_late(&c->out)) {
+        conn_postpone(c);
+        return;
+    }
+    c->want = WANT_WRITE;
+    deadline_start(c, CLOCK_READY);
+}
+
+void conn_reset(struct conn *c)
+{
+    struct linger linger = { .l_onoff = 1, .l_linger = 0 };
+
+    setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 }

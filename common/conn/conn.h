@@ -25,7 +25,8 @@ enum conn_want {
     WANT_READ,
     WANT_WRITE,
     WANT_CLOSE,
-    WANT_REPLY, /* nothing of the peer, but to know that it is gone: EPOLLERR, EPOLLHUP */
+    WANT_REPLY, /* nothing of the peer, but to know that it is gone: EPOLLERR, EPOLLHUP;
+                 * an answer, or more of one, has to come first */
 };
 
 struct conn {
@@ -71,7 +72,8 @@ void conn_close(struct conn *c);
 
 /* [conn.fill-drain] */
 /* Read what the peer sent, once, answer every complete message in it with one send.
- * While an answer is deferred nothing is read; it is only seen whether the peer is gone.
+ * While an answer is deferred, or more of one has to come, nothing is read; it is only
+ * seen whether the peer is gone.
  * After: c->want names the next step; end of stream or reset is WANT_CLOSE.
  * Sources: recv(2); RFC 9112 sections 2.2, 9.3.2. */
 void conn_fill(struct conn *c);
@@ -101,16 +103,29 @@ struct conn *conn_expired(void);
  *   the answer comes    conn_answered(); those that came behind are answered next
  *   the peer resets     app.on_cancel(), then app.on_close()
  *   it shuts its side   nothing: it may wait for the answer still
- *   the time is over    app.on_cancel(), then REFUSE_UNANSWERED ends the connection
+ *   the time is over    app.on_cancel(), then protocol.unanswered(); it goes on
  *   the process stops   as with any message in flight: it is waited for
  * In a stage whose sockets block this is a bug, and an assertion fails: nobody else would
  * run there, and so no answer ever come. */
 char *conn_defer(struct conn *c, void *deferral);
 
+/* The deferred answer is not there yet, but on its way: its time begins anew. */
+void conn_postpone(struct conn *c);
+
 /* An answer was put, to the message at hand or to a deferred one. Of the latter the bytes
  * and the deferral are gone afterwards; what was put has been sent as far as the socket
  * took it, and conn_expired() will name the connection, for the rest. */
 void conn_answered(struct conn *c);
+
+/* The source of the body that goes out to c, which was late, has more, or has ended: what
+ * the socket takes is sent, and unless it is late again conn_expired() will name the
+ * connection, for the rest. Never within pull() or end(). Afterwards the source may be
+ * gone. A body that is late for longer than an answer may be is broken off, and the
+ * connection reset: all that tells the peer, whatever was to be the body's end. */
+void conn_pull_on(struct conn *c);
+
+/* The end of the connection, whenever it comes, will be a reset. SO_LINGER in socket(7). */
+void conn_reset(struct conn *c);
 
 /* Will the connection be closed behind this answer, because the process stops? */
 static inline bool conn_is_last(const struct conn *c)
@@ -119,9 +134,6 @@ static inline bool conn_is_last(const struct conn *c)
 }
 
 /* --- for serve.c -------------------------------------------------------------------- */
-
-/* The deferred message is answered, or need not be any more: let go of it. */
-void conn_forget_message(struct conn *c);
 
 /* Enter n more answers into the scoreboard. */
 void conn_count_answers(const struct conn *c, uint32_t n);

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "conn/conn.h"
 #include "conn/turn.h"
@@ -47,14 +46,13 @@ static ssize_t pull_chunk(struct framed *f, char *room, size_t size)
 }
 
 /* The end of the connection is that of the body; of one that broke off it has to look
- * otherwise. SO_LINGER in socket(7). */
+ * otherwise. */
 static ssize_t pull_plain(struct framed *f, char *room, size_t size)
 {
-    struct linger linger = { .l_onoff = 1, .l_linger = 0 };
     ssize_t n = f->body->pull(f->body, room, size);
 
-    if (n < 0)
-        setsockopt(f->c->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+    if (n == OUT_BROKEN)
+        conn_reset(f->c);
     return n;
 }
 

@@ -136,8 +136,7 @@ void http_reply_relayed(struct conn *c, const struct request *req,
 /* The stream behind this point cannot be trusted, or its end not be awaited: say why. */
 static void refuse_with(struct conn *c, int status, const char *why)
 {
-    const struct request *deferred = c->deferral;
-    enum http_method method = deferred ? deferred->method : parser_of(c)->method;
+    enum http_method method = parser_of(c)->method;
     char text[HTTP_ERROR_ROOM];
     struct slice body = http_error_body(text, status, why);
     struct http_head head = { .status = status,
@@ -158,11 +157,18 @@ static void refuse(struct conn *c, enum refusal why)
         const char *why;
     } answers[] = {
         [REFUSE_LATE] = { 408, "the request did not arrive in time" },
-        [REFUSE_UNANSWERED] = { 504, "the answer did not come in time" },
         [REFUSE_MEMORY] = { 503, "no memory" },
     };
 
     refuse_with(c, answers[why].status, answers[why].why);
+}
+
+static void unanswered(struct conn *c)
+{
+    char text[HTTP_ERROR_ROOM];
+
+    http_reply(c, c->deferral, 504, SLICE("text/plain"), SLICE(""),
+               http_error_body(text, 504, "the answer did not come in time"));
 }
 
 static ssize_t take(struct conn *c, char *bytes, size_t *len)
@@ -182,7 +188,7 @@ static ssize_t take(struct conn *c, char *bytes, size_t *len)
     return n;
 }
 
-const struct protocol http1 = { "http", message_max, take, refuse };
+const struct protocol http1 = { "http", message_max, take, refuse, unanswered };
 
 /* Where bytes have gone that were at `from` and are at `to` now. */
 static struct slice moved(struct slice s, struct slice from, const char *to)

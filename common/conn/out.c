@@ -165,11 +165,12 @@ static void end_body(struct out *out)
     enum out_body body = out->body;
 
     out->body = OUT_NONE;
+    out->late = false;
     if (body == OUT_PULLED)
         out->source->end(out->source);
 }
 
-/* Returns how many bytes stand in room now; 0: and the source has ended. */
+/* Returns how many bytes stand in room now; 0: and the source has ended, or is late. */
 static size_t pull(struct conn *c, char *room, size_t size)
 {
     struct out_source *source = c->out.source;
@@ -177,6 +178,10 @@ static size_t pull(struct conn *c, char *room, size_t size)
 
     if (n > 0)
         return (size_t)n;
+    if (n == OUT_LATER) {
+        c->out.late = true;
+        return 0;
+    }
     if (n < 0)
         c->closing = c->cut = true;
     end_body(&c->out);
@@ -190,20 +195,21 @@ void out_put_pulled(struct conn *c, struct out_source *source)
 
     out->body = OUT_PULLED;
     out->source = source;
+    out->late = false;
     while (out->body && out->kept.len == 0 && SCRATCH - turn.output_len >= OUT_PIECE &&
            source->ready(source))
         turn.output_len +=
             pull(c, turn.output + turn.output_len, SCRATCH - turn.output_len);
 }
 
-/* By turns, pull a piece and send it, until the body ends, the socket is full, or it is
- * others' turn. */
+/* By turns, pull a piece and send it, until the body ends or is late, the socket is full,
+ * or it is others' turn. */
 static uint64_t send_pulled(struct conn *c)
 {
     struct out *out = &c->out;
     uint64_t sent = 0;
 
-    for (int round = 0; out->body && round < SEND_ROUNDS; round++) {
+    for (int round = 0; out->body && !out->late && round < SEND_ROUNDS; round++) {
         size_t len = pull(c, turn.output, SCRATCH);
 
         if (len > 0)

@@ -24,14 +24,15 @@ typedef void out_produce(uint64_t offset, char *out, size_t len);
 struct out_source {
     /* Put up to `size` bytes, at least OUT_PIECE, into `room`. May wait for them, if the
      * stage's handlers may; room is written to only when it does not wait any more.
-     * Returns how many; 0: the body has ended; -1: it broke off. */
+     * Returns how many; 0: the body has ended; OUT_BROKEN: it broke off; OUT_LATER: there
+     * are none now, and conn_pull_on() will be called when there are. */
     ssize_t (*pull)(struct out_source *source, char *room, size_t size);
-    /* Will pull() answer at once? */
+    /* Will pull() answer at once, with something else than OUT_LATER? */
     bool (*ready)(struct out_source *source);
     /* Not wanted any more, whether it has ended or the peer is gone: free it. Once. */
     void (*end)(struct out_source *source);
 };
-enum { OUT_PIECE = 4096 };
+enum { OUT_BROKEN = -1, OUT_LATER = -2, OUT_PIECE = 4096 };
 
 enum out_body { OUT_NONE, OUT_PRODUCED, OUT_PULLED };
 
@@ -41,6 +42,7 @@ struct out {
     uint32_t kept_sent; /* how many of them it took since */
     bool broken;        /* send(2) failed, or no memory is left: nothing more goes out */
     uint8_t body;       /* enum out_body: what follows behind them */
+    bool late;          /* the source has nothing now, and will say when it has */
     union {
         out_produce *produce;      /* borrowed */
         struct out_source *source; /* owned */
@@ -69,10 +71,16 @@ void out_put_pulled(struct conn *c, struct out_source *source);
  * Once per turn; a blocking socket may sleep. */
 uint64_t out_flush(struct conn *c);
 
-/* Is anything left that the socket did not take? */
+/* Is anything left that the socket did not take, or that did not come yet? */
 static inline bool out_pending(const struct out *out)
 {
     return out->kept.len > 0 || out->body != OUT_NONE;
+}
+
+/* Is it the source that the rest waits for, and not the socket? */
+static inline bool out_late(const struct out *out)
+{
+    return out->late;
 }
 
 void out_free(struct conn *c);

@@ -12,9 +12,8 @@ struct options;
 
 /* Why a connection ends that the peer has not ended. */
 enum refusal {
-    REFUSE_LATE,       /* the message did not arrive in time */
-    REFUSE_UNANSWERED, /* the application did not answer it in time */
-    REFUSE_MEMORY,     /* there is no room for it */
+    REFUSE_LATE,   /* the message did not arrive in time */
+    REFUSE_MEMORY, /* there is no room for it */
 };
 
 struct protocol {
@@ -37,8 +36,12 @@ struct protocol {
     ssize_t (*take)(struct conn *c, char *bytes, size_t *len);
 
     /* The connection will end for this reason: put the reply that says so, if there is
-     * one. REFUSE_UNANSWERED: c->deferral is there still. */
+     * one. */
     void (*refuse)(struct conn *c, enum refusal why);
+
+    /* The application has not answered the deferred message in time, and will not any
+     * more: answer in its place. c->deferral is there still. The connection goes on. */
+    void (*unanswered)(struct conn *c);
 };
 
 #endif

@@ -154,7 +154,10 @@ static void next(struct conn *c, uint64_t sent, bool answered)
     }
     /* What is long is still on its way when the peer's next message comes. */
     c->unread |= c->closing && (out_pending(&c->out) || sent > FIRST_FLIGHT);
-    if (out_pending(&c->out)) {
+    if (out_late(&c->out)) {
+        c->want = WANT_READ;
+        deadline_start(c, CLOCK_REPLY);
+    } else if (out_pending(&c->out)) {
         turn.now = clock_ms(); /* a blocking send(2) may have slept */
         c->want = WANT_WRITE;
         if (sent > 0 || c->clock != CLOCK_SEND)
@@ -209,9 +212,19 @@ static void refuse(struct conn *c, enum refusal why)
 {
     serving.protocol->refuse(c, why);
     refused(c);
-    conn_forget_message(c);
     buf_free(&c->in);
     go_on(c, NULL, 0, false, out_flush(c));
+}
+
+/* The application is late. It was the message's turn, so it is that of those behind it
+ * now. */
+static void answer_instead(struct conn *c)
+{
+    if (app.on_cancel)
+        app.on_cancel(c);
+    stats_add(&stats->refused, 1);
+    serving.protocol->unanswered(c);
+    go_on(c, c->in.base, c->in.len, c->stalled, 0);
 }
 
 /* The deadline has passed, and a last look has changed nothing. */
@@ -221,22 +234,24 @@ static void expire(struct conn *c)
         deadline_start(c, CLOCK_LINGER);
         return;
     }
+    log_line(LOG_DEBUG, "client %d: time-out", c->fd);
+    if (c->deferred && c->clock == CLOCK_REPLY) {
+        answer_instead(c);
+        return;
+    }
     if (!c->lingering)
         stats_add(&stats->timeouts, 1);
-    log_line(LOG_DEBUG, "client %d: time-out", c->fd);
     c->would_block = false;
     if (c->clock == CLOCK_MESSAGE) {
         refuse(c, REFUSE_LATE);
-    } else if (c->clock == CLOCK_REPLY) {
-        if (app.on_cancel)
-            app.on_cancel(c);
-        refuse(c, REFUSE_UNANSWERED);
-    } else {
-        c->want = WANT_CLOSE;
+        return;
     }
+    if (c->clock == CLOCK_REPLY) /* in the middle of a body */
+        conn_reset(c);
+    c->want = WANT_CLOSE;
 }
 
-/* An answer is deferred: is the peer there to get it? What it sends meanwhile waits in
+/* An answer, or the rest of one, is awaited: is the peer there to get it? What it sends meanwhile waits in
  * the kernel, and is of no interest before. poll(2): POLLERR and POLLHUP come unasked. */
 static void look(struct conn *c)
 {
@@ -269,7 +284,7 @@ static void fill(struct conn *c)
 
 void conn_fill(struct conn *c)
 {
-    if (c->deferred)
+    if (c->deferred || out_late(&c->out))
         look(c);
     else if (c->lingering) /* read and forget, until the peer closes */
         receive(c, turn.input, SCRATCH);

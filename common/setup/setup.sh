@@ -18,10 +18,10 @@ build     command  gcc                   gcc
 build     command  make                  make
 build     header   stdio.h               libc6-dev
 build     header   linux/sockios.h       linux-libc-dev
+build     header   event2/event.h        libevent-dev
+build     library  event_core            libevent-dev
 test      command  pkg-config            pkg-config
 test      header   check.h               check
-test      header   event2/event.h        libevent-dev
-test      library  event_core            libevent-dev
 test      library  event_extra           libevent-dev
 test      header   http_parser.h         libhttp-parser-dev
 test      library  http_parser           libhttp-parser-dev
