@@ -11,6 +11,7 @@
 #include "conn/app.h"
 #include "loop.h"
 
+/* [stage6.question] */
 /* What the handler would have had on its stack. */
 struct question {
     struct relay relay; /* first */
@@ -22,6 +23,7 @@ struct question {
 
 static void on_event(evutil_socket_t fd, short what, void *arg);
 
+/* [stage6.wait-upstream] */
 /* Leave an event with the loop, once. To connect takes no longer than the client says; for
  * all else the connection has a clock, CLOCK_REPLY, which also ends a question that
  * cannot be watched. */
@@ -72,6 +74,7 @@ static void answer(struct question *q)
     relay_answer(q->c, req, &q->relay);
 }
 
+/* [stage6.on-event] */
 static void on_event(evutil_socket_t fd, short what, void *arg)
 {
     struct question *q = arg;

@@ -54,6 +54,7 @@ static void forget_message(struct conn *c)
     c->held = 0;
 }
 
+/* [conn.close] */
 void conn_close(struct conn *c)
 {
     if (c->deferred) {
@@ -102,6 +103,7 @@ void conn_count_answers(const struct conn *c, uint32_t n)
     stats_add(&stats->requests, n);
 }
 
+/* [conn.answered] */
 void conn_answered(struct conn *c)
 {
     c->requests++;
