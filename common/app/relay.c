@@ -49,8 +49,8 @@ void *relay_begin(struct conn *c, const struct request *req, size_t size,
     const char *upstream = serving.opt->upstream;
     struct slice self = { serving.opt->name, strlen(serving.opt->name) };
     struct slice authority = { upstream, upstream ? strlen(upstream) : 0 };
-    struct relay *relay;
-    char *head;
+    struct relay *relay, *fitting;
+    size_t head_len;
 
     if (upstream == NULL) {
         reply_failure(c, req, 503, "nobody to ask; start with --upstream ADDRESS:PORT");
@@ -61,16 +61,19 @@ void *relay_begin(struct conn *c, const struct request *req, size_t size,
         reply_failure(c, req, 503, "no memory");
         return NULL;
     }
+    head_len = http_relay_request((char *)relay + size, req, self, authority);
+    fitting = realloc(relay, size + head_len); /* there may be thousands */
+    if (fitting)
+        relay = fitting;
     memset(relay, 0, size);
     if (pool.max_open == 0) {
         pool.max_open = max_upstream();
         pool.address_len = address_endpoint(upstream, &pool.address);
     }
     relay->source = source;
-    head = (char *)relay + size;
     client_begin(&relay->client, &pool, req->method,
-                 (struct slice){ head, http_relay_request(head, req, self, authority) },
-                 req->body, serving.opt->reply_timeout_ms);
+                 (struct slice){ (char *)relay + size, head_len }, req->body,
+                 serving.opt->reply_timeout_ms);
     return relay;
 }
 

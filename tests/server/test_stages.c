@@ -401,8 +401,69 @@ START_TEST(workers_share_the_clients)
 }
 END_TEST
 
+/* ---- stages 6 and 7: handlers that wait, and one that computes ---- */
+
+/* A hundred at once, and one worker: nobody waits for another. */
+START_TEST(sleeping_handlers_hold_up_nobody)
+{
+    enum { SLEEPERS = 100, MS = 500 };
+    struct client *sleepers = calloc(SLEEPERS, sizeof *sleepers);
+    struct server s;
+    int64_t began;
+
+    server_start(&s, "-w 1");
+    began = clock_ms();
+    for (int i = 0; i < SLEEPERS; i++) {
+        client_open(&sleepers[i], &s);
+        ask(&sleepers[i], "/sleep?ms=500");
+    }
+    for (int i = 0; i < 5; i++)
+        fetch(&s, "GET", "/", &r, 200);
+    ck_assert_int_lt(clock_ms() - began, MS);
+    for (int i = 0; i < SLEEPERS; i++) {
+        client_expect(&sleepers[i], &r, 200);
+        client_close(&sleepers[i]);
+    }
+    ck_assert_int_ge(clock_ms() - began, MS);
+    ck_assert_int_lt(clock_ms() - began, scaled_ms(3 * MS));
+    free(sleepers);
+    server_stop(&s);
+}
+END_TEST
+
+/* Who computes does not come back to the loop; even a sleep is over too late. */
+START_TEST(computing_handler_holds_up_all)
+{
+    struct client busy, sleeper, fresh;
+    struct server s;
+    int64_t began;
+
+    server_start(&s, "-w 1");
+    client_open(&busy, &s);
+    client_open(&sleeper, &s);
+    client_open(&fresh, &s);
+    ask(&sleeper, "/sleep?ms=200");
+    client_settle(&sleeper);
+    began = clock_ms();
+    ask(&busy, "/burn?ms=600");
+    client_settle(&busy);
+    ask(&fresh, "/");
+    client_expect(&fresh, &r, 200);
+    ck_assert_int_ge(clock_ms() - began, 500);
+    client_expect(&sleeper, &r, 200);
+    client_expect(&busy, &r, 200);
+    client_close(&busy);
+    client_close(&sleeper);
+    client_close(&fresh);
+    server_stop(&s);
+}
+END_TEST
+
 static void add_tests(TCase *tc)
 {
+    bool aside =
+        strcmp(mode->model, "callbacks") == 0 || strcmp(mode->model, "coroutines") == 0;
+    bool callbacks = strcmp(mode->model, "callbacks") == 0;
     bool stage4 = strncmp(mode->name, "stage4", 6) == 0;
 
     if (mode->at_once < INT_MAX) {
@@ -421,12 +482,16 @@ static void add_tests(TCase *tc)
     }
     if (strncmp(mode->name, "stage3", 6) == 0)
         tcase_add_test(tc, offered_1500_clients);
-    if (stage4)
+    if (aside) {
+        tcase_add_test(tc, sleeping_handlers_hold_up_nobody);
+        tcase_add_test(tc, computing_handler_holds_up_all);
+    }
+    if (stage4 || callbacks)
         tcase_add_test(tc, worker_that_dies_at_start_backs_off);
     if (strcmp(mode->name, "stage4-reuseport") == 0 ||
-        strcmp(mode->name, "stage4-edge") == 0)
+        strcmp(mode->name, "stage4-edge") == 0 || callbacks)
         tcase_add_test(tc, workers_share_the_clients);
-    if (stage4 && strcmp(mode->name, "stage4-exclusive") != 0)
+    if ((stage4 && strcmp(mode->name, "stage4-exclusive") != 0) || callbacks)
         tcase_add_test(tc, holds_10000_idle_clients);
 }
 
