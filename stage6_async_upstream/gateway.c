@@ -11,7 +11,6 @@
 #include "conn/app.h"
 #include "loop.h"
 
-/* [stage6.question] */
 /* What the handler would have had on its stack. */
 struct question {
     struct relay relay; /* first */
@@ -74,7 +73,6 @@ static void answer(struct question *q)
     relay_answer(q->c, req, &q->relay);
 }
 
-/* [stage6.on-event] */
 static void on_event(evutil_socket_t fd, short what, void *arg)
 {
     struct question *q = arg;

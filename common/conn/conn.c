@@ -54,7 +54,6 @@ static void forget_message(struct conn *c)
     c->held = 0;
 }
 
-/* [conn.close] */
 void conn_close(struct conn *c)
 {
     if (c->deferred) {

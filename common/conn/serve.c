@@ -251,7 +251,6 @@ static void expire(struct conn *c)
     c->want = WANT_CLOSE;
 }
 
-/* [conn.look] */
 /* An answer, or the rest of one, is awaited: is the peer there to get it? What it sends meanwhile waits in
  * the kernel, and is of no interest before. poll(2): POLLERR and POLLHUP come unasked. */
 static void look(struct conn *c)
