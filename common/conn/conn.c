@@ -111,6 +111,7 @@ void conn_count_answers(const struct conn *c, uint32_t n)
     stats_add(&stats->requests, n);
 }
 
+/* [conn.answered] */
 void conn_answered(struct conn *c)
 {
     c->requests++;
