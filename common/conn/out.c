@@ -150,7 +150,9 @@ static uint64_t send_produced(struct conn *c)
         size_t sent;
 
         out->produce(out->produced, turn.output, len);
+        turn.output_len = len; /* in use, if others run while send(2) sleeps */
         sent = send_some(c, turn.output, len);
+        turn.output_len = 0;
         out->produced += sent;
         if (out->produced == out->length)
             out->body = OUT_NONE;
@@ -206,8 +208,8 @@ static uint64_t send_pulled(struct conn *c)
     for (int round = 0; out->body && round < SEND_ROUNDS; round++) {
         size_t len = pull(c, turn.output, SCRATCH);
 
-        if (len > 0)
-            sent += send_or_keep(c, turn.output, len);
+        turn.output_len = len; /* as above */
+        sent += flush_scratch(c);
         if (out->kept.len > 0 || out->broken)
             break;
     }
