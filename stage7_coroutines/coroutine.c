@@ -52,6 +52,7 @@ static void begin(void)
     leave(coroutine_running);
 }
 
+/* [coroutine.resume] */
 /* Let it run until it leaves. */
 static void resume(struct coroutine *co)
 {
@@ -149,6 +150,7 @@ void coroutine_run_ready(void)
     }
 }
 
+/* [coroutine.sleep] */
 int coroutine_sleep(void)
 {
     struct coroutine *self = coroutine_running;
