@@ -4,6 +4,7 @@
 #include "switch.h"
 
 #if (!defined(__x86_64__) && !defined(__aarch64__)) || defined(SWITCH_UCONTEXT)
+#include <stddef.h>
 #include <stdint.h>
 #include <ucontext.h>
 

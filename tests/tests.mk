@@ -10,6 +10,34 @@ SECONDS ?= 60
 TESTS := $(patsubst %.c,$(B)/tests/%,$(notdir $(TEST_SRC)))
 CHECK_LIBS = $(shell pkg-config --libs check)
 
+# The coroutines without their stage's main(), tested by themselves: with the processor's own
+# switch, and with the one for all others.
+COROUTINES := $(wildcard stage*_coroutines)
+COROUTINE_SRC := $(filter-out %/main.c,$(wildcard $(COROUTINES)/*.c $(COROUTINES)/*.S))
+UCONTEXT := $(B)/tests/test_coroutine_ucontext
+UCONTEXT_OBJ := $(patsubst %,$(B)/obj/ucontext/%.o,$(basename $(COROUTINE_SRC)))
+TESTS += $(UCONTEXT)
+$(B)/tests/test_coroutine: $(call obj,$(COROUTINE_SRC))
+$(UCONTEXT): $(call obj,tests/coroutines/test_coroutine.c $(HARNESS_SRC)) $(UCONTEXT_OBJ) $(B)/obj/common.a
+$(B)/tests/test_coroutine $(UCONTEXT): STAGE_LINK = $(call link,$(COROUTINES))
+$(B)/obj/ucontext/%.o: ALL_CFLAGS += -DSWITCH_UCONTEXT
+$(B)/obj/ucontext/%.o: %.c $(FLAGS_FILE)
+	@mkdir -p $(@D)
+	$(call say,cc $< with ucontext)
+	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
+$(B)/obj/ucontext/%.o: %.S $(FLAGS_FILE)
+	@mkdir -p $(@D)
+	$(call say,as $< with ucontext)
+	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
+-include $(UCONTEXT_OBJ:.o=.d)
+
+# The stage with handlers that no user gets: tests/coroutines/unsafe.c.
+UNSAFE := $(B)/tests/stage7_unsafe
+$(UNSAFE): $(call obj,tests/coroutines/unsafe.c $(wildcard $(COROUTINES)/*.c $(COROUTINES)/*.S)) $(B)/obj/common.a
+	@mkdir -p $(@D)
+	$(call say,ld $@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(call link,$(COROUTINES)) -Wl,--wrap=gateway_relay
+
 define test_rule
 $(B)/tests/$(basename $(notdir $(1))): $(call obj,$(1) $(HARNESS_SRC)) $(B)/obj/common.a
 endef
@@ -17,7 +45,7 @@ $(foreach t,$(TEST_SRC),$(eval $(call test_rule,$(t))))
 $(TESTS):
 	@mkdir -p $(@D)
 	$(call say,ld $@)
-	$(Q)$(CC) $(ALL_LDFLAGS) -Wl,--wrap=_tcase_add_test -o $@ $^ $(CHECK_LIBS) -lhttp_parser $(EVENT_LIBS)
+	$(Q)$(CC) $(ALL_LDFLAGS) -Wl,--wrap=_tcase_add_test $(STAGE_LINK) -o $@ $^ $(CHECK_LIBS) -lhttp_parser $(EVENT_LIBS)
 
 # Put into a server with LD_PRELOAD, by tests/counts/counts.py.
 COUNTER := $(B)/tests/count_malloc.so
@@ -35,7 +63,7 @@ test: ## set up, build, run all tests
 	@$(MAKE) --no-print-directory $(PARALLEL) programs
 	@$(MAKE) --no-print-directory run-tests
 
-programs: all $(TESTS) $(COUNTER) $(BENCH) ## build all that the tests and the tutorial use
+programs: all $(TESTS) $(UNSAFE) $(COUNTER) $(BENCH) ## build all that the tests and the tutorial use
 	@:
 
 # Under gdb a test must not run in a child.
@@ -49,7 +77,7 @@ one: ## build and run one test program, or one test of it: T=conn N=cut_anywhere
 	  grep -q 'Checks: [1-9]' $(ONE).log || { echo 'nothing ran: no test or case $(N) $(CASE)'; exit 1; }; \
 	  echo 'under gdb: $(strip $(ONE_ENV) CK_FORK=no) gdb $(ONE)'; exit $$status
 
-one-program: all $(BENCH) $(ONE)
+one-program: all $(UNSAFE) $(BENCH) $(ONE)
 	@:
 
 # Black-box tests drive servers from outside: the servers go under valgrind, not the tests.
