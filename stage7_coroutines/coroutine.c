@@ -150,7 +150,6 @@ void coroutine_run_ready(void)
     }
 }
 
-/* [coroutine.sleep] */
 int coroutine_sleep(void)
 {
     struct coroutine *self = coroutine_running;

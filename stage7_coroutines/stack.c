@@ -55,7 +55,6 @@ static size_t colour(void)
     return (size_t)(made++ % COLOURS) * LINE;
 }
 
-/* [stack.make] */
 static bool make(struct stack *s)
 {
     char *at = mmap(NULL, STACK_GUARD + size, PROT_READ | PROT_WRITE,
@@ -148,7 +147,6 @@ bool stack_reserve(struct stack *s)
     return true;
 }
 
-/* [stack.enter] */
 void stack_enter(struct stack *s, char *live_from)
 {
     if (!sharing || resident == s)

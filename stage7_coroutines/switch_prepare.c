@@ -17,7 +17,6 @@ enum { WORDS = 7, SLOT_BEGIN = 6, SLOT_ENTRY = 4 };
 enum { WORDS = 20, SLOT_BEGIN = 1, SLOT_ENTRY = 2 };
 #endif
 
-/* [switch.prepare] */
 void *switch_prepare(char *top, void (*entry)(void))
 {
     uintptr_t frame[WORDS] = { 0 };
