@@ -75,8 +75,7 @@ static void serve(struct conn *c)
         conn_close(c);
         ring = !watching; /* there may be room for another */
     } else {
-        pthread_mutex_lock(
-            &deadlines.lock); /* its time cannot be up before it is watched */
+        pthread_mutex_lock(&deadlines.lock); /* else its time might be up in between */
         ring = deadline_resume(c);
         watch(c, EPOLL_CTL_MOD, OWNER_THREAD);
         pthread_mutex_unlock(&deadlines.lock);
@@ -98,25 +97,11 @@ static void accept_clients(void)
     }
 }
 
-/* Whose time is up ends here, without a thread: so also while they all wait. */
-static void end_expired(void)
-{
-    struct conn *c;
-
-    while ((c = conn_expired())) {
-        conn_expire(c);
-        if (c->want == WANT_CLOSE)
-            conn_close(c);
-        else
-            watch(c, EPOLL_CTL_MOD, OWNER_LOOP);
-    }
-}
-
 /* [stage5.loop] */
 static void event_loop(void)
 {
     struct epoll_event ready[MAX_EVENTS];
-    struct conn *conns[MAX_EVENTS];
+    struct conn *conns[MAX_EVENTS], *c;
 
     while (!stopping || conn_count > 0 || watching) {
         bool paused = net_paused();
@@ -138,7 +123,13 @@ static void event_loop(void)
         queue_push(&queue, conns, count);
         if (knock)
             accept_clients(); /* last: those who are here come first */
-        end_expired();
+        while ((c = conn_expired())) {
+            conn_expire(c); /* here, without a thread: so also while they all wait */
+            if (c->want == WANT_CLOSE)
+                conn_close(c);
+            else
+                watch(c, EPOLL_CTL_MOD, OWNER_LOOP);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
-/* stage 6 - stage 4's processes on libevent's loop: a handler that has to wait leaves an
- * event there and returns; who else is here is served, and a callback answers.
- * Does not: help anybody while a handler computes; the loop stands still. */
+/* stage 6 - N processes, libevent's loop, a listener each: a handler that has to wait
+ * leaves an event with the loop and returns; a callback answers.
+ * Does not: help a client whose worker is busy; the others cannot take it over. */
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -20,21 +20,18 @@ enum { FEATURES = OPTIONS_MASTER | OPTIONS_WORKERS | OPTIONS_CALLBACKS };
 
 static struct options opt;
 static int listeners[MAX_WORKERS]; /* made by the parent, one per slot */
-static struct event *listener;     /* this worker's */
-static struct event *alarm_clock;  /* for the deadlines of connections */
-static struct event *events;       /* of the clients, by descriptor */
-static bool watching;              /* the listener */
-static bool knock;                 /* somebody is at it */
-
-struct event_base *loop;
+static int listener;               /* this worker's */
+static struct event *events; /* by descriptor: of the clients, and of the listener */
+static bool watching;        /* the listener */
+static bool knock;           /* somebody is at it */
 
 static void on_client(evutil_socket_t fd, short what, void *arg);
 
 /* [stage6.watch] */
-/* Tell the loop what `c` waits for. Of one who waits for an answer only the end is of
- * interest. The kernel tells that unasked, but libevent only to who waits to read or
- * write: so to write, and each change is told once (EV_ET). To read would be woken by each
- * byte that comes meanwhile; and EV_CLOSED is not told of a reset. */
+/* Tell the loop what `c` waits for; the loop remembers it. Of one who waits for an answer
+ * only the end is of interest, which the kernel tells unasked; but libevent hands it on
+ * to readers and writers alone, and of a reset says nothing to EV_CLOSED. So as a writer,
+ * to whom each change is told once (EV_ET): a reader would be told of each byte. */
 static void watch(struct conn *c)
 {
     struct event *event = &events[c->fd];
@@ -42,8 +39,7 @@ static void watch(struct conn *c)
                  : c->want == WANT_WRITE ? EV_WRITE
                                          : EV_WRITE | EV_ET;
 
-    if (event_initialized(event))
-        event_del(event);
+    event_del(event);
     event_assign(event, loop, c->fd, (short)(what | EV_PERSIST), on_client, c);
     c->watched = c->want;
     if (event_add(event, NULL) == -1)
@@ -54,9 +50,11 @@ static void watch(struct conn *c)
  * now, and a wake-up that no other worker got may have come. */
 static bool watch_listener(bool on)
 {
+    struct event *event = &events[listener];
+
     if (on == watching)
         return false;
-    if ((on ? event_add(listener, NULL) : event_del(listener)) == -1)
+    if ((on ? event_add(event, NULL) : event_del(event)) == -1)
         die(EXIT_SYSTEM, "libevent cannot watch the listener");
     watching = on;
     return !on;
@@ -90,22 +88,6 @@ static void on_client(evutil_socket_t fd, short what, void *arg)
     serve(arg);
 }
 
-static void accept_clients(void)
-{
-    for (int i = 0; i < ACCEPT_BATCH && conn_count < opt.max_connections; i++) {
-        int fd =
-            accept4(event_get_fd(listener), NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        struct conn *c = fd == -1 ? NULL : conn_open(fd);
-
-        if (c) {
-            watch(c);
-            if (c->want == WANT_CLOSE)
-                conn_close(c);
-        } else if (!net_accept_failed())
-            break;
-    }
-}
-
 static void on_knock(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
@@ -114,22 +96,20 @@ static void on_knock(evutil_socket_t fd, short what, void *arg)
     knock = true;
 }
 
-static void on_alarm(evutil_socket_t fd, short what, void *arg)
+static void accept_clients(void)
 {
-    (void)fd;
-    (void)what;
-    (void)arg; /* all that it is for is to wake the loop */
-}
+    for (int i = 0; i < ACCEPT_BATCH && conn_count < opt.max_connections; i++) {
+        int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        struct conn *c = fd == -1 ? NULL : conn_open(fd);
 
-/* [stage6.wait] */
-/* Let libevent wait, and call back for all that has come. timeout_ms: -1: no bound. */
-static void wait_for_events(int timeout_ms)
-{
-    struct timeval timeout = { timeout_ms / 1000, timeout_ms % 1000 * 1000 };
-
-    if (timeout_ms > 0)
-        event_add(alarm_clock, &timeout);
-    event_base_loop(loop, timeout_ms == 0 ? EVLOOP_NONBLOCK : EVLOOP_ONCE);
+        if (c) {
+            event_assign(&events[fd], loop, fd, 0, on_client, c);
+            watch(c);
+            if (c->want == WANT_CLOSE)
+                conn_close(c);
+        } else if (!net_accept_failed())
+            break;
+    }
 }
 
 /* [stage6.loop] */
@@ -141,7 +121,7 @@ static void event_loop(void)
         struct conn *c;
 
         knock = watch_listener(!stopping && !paused && conn_count < opt.max_connections);
-        wait_for_events(knock ? 0 : timeout_ms);
+        loop_wait(knock ? 0 : timeout_ms); /* which calls back on_client() and others */
         if (knock)
             accept_clients(); /* last: those who are here come first */
         while ((c = conn_expired()))
@@ -149,27 +129,7 @@ static void event_loop(void)
     }
 }
 
-/* In a signal handler. libevent goes on waiting after EINTR, unless it is told not to; in
- * a process of one thread that sets a flag, and no more. */
-static void leave_loop(void)
-{
-    event_base_loopbreak(loop);
-}
-
-/* After fork(2): parent and child must not share what the kernel watches. */
-static void make_loop(int fd)
-{
-    loop = event_base_new();
-    events = calloc((size_t)options_max_fds(), sizeof(*events));
-    if (loop == NULL || events == NULL)
-        die(EXIT_SYSTEM, "no memory for an event loop");
-    listener = event_new(loop, fd, EV_READ | EV_PERSIST, on_knock, NULL);
-    alarm_clock = evtimer_new(loop, on_alarm, NULL);
-    if (listener == NULL || alarm_clock == NULL)
-        die(EXIT_SYSTEM, "no memory for an event loop");
-    stop_interrupts = leave_loop;
-}
-
+/* [stage6.spawn] */
 /* Start worker `slot` on the listener that the parent keeps for that slot: if the worker
  * dies, its successor inherits the same queue. fork(2), socket(7). */
 static pid_t spawn(int slot)
@@ -178,7 +138,13 @@ static pid_t spawn(int slot)
 
     if (pid == 0) {
         worker_begin(slot);
-        make_loop(listeners[slot]);
+        listener = listeners[slot];
+        loop_begin();
+        events = calloc((size_t)options_max_fds(), sizeof(*events));
+        if (events == NULL)
+            die(EXIT_SYSTEM, "no memory for events");
+        event_assign(&events[listener], loop, listener, EV_READ | EV_PERSIST, on_knock,
+                     NULL);
         worker_ready();
         event_loop();
         exit(EXIT_SUCCESS);

@@ -37,17 +37,23 @@ static inline void fiber_new(char *low, size_t len)
     (void)len;
 }
 
-/* Nobody's frames are there any more, or somebody else's will be copied there. */
-static inline void fiber_clear(char *low, size_t len)
+/* What stands there will be read as a whole, whoever's variables it is. */
+static inline void fiber_open(char *low, size_t len)
 {
 #ifdef __SANITIZE_ADDRESS__
     ASAN_UNPOISON_MEMORY_REGION(low, len);
 #endif
+    (void)low;
+    (void)len;
+}
+
+/* Nobody's frames are there any more. */
+static inline void fiber_clear(char *low, size_t len)
+{
+    fiber_open(low, len);
 #ifdef VALGRIND_MAKE_MEM_UNDEFINED
     VALGRIND_MAKE_MEM_UNDEFINED(low, len);
 #endif
-    (void)low;
-    (void)len;
 }
 
 /* Right before a switch to the stack low[0 .. len), and right after one has led here.

@@ -4,6 +4,7 @@
  * another. */
 #include "loop.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <stddef.h>
@@ -129,8 +130,10 @@ int loop_wait(int fd, uint32_t events, int64_t until_ms)
     if (!error && timer_set(&self->timer, until_ms) == -1)
         error = ENOMEM;
     if (!error) {
-        if (fd != -1)
+        if (fd != -1) {
+            assert(loop_descriptors[fd].waiter == NULL);
             loop_descriptors[fd].waiter = self;
+        }
         self->events = events;
         error = let_others_run(coroutine_sleep);
         if (fd != -1)

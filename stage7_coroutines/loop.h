@@ -43,7 +43,8 @@ extern int loop_max_fds; /* there are so many */
 int64_t loop_until(int64_t ms);
 
 /* Let others run until fd has one of the events (EPOLLIN, EPOLLOUT), has failed, or the
- * time has come (TIMER_NEVER: none). fd -1: only the time. Returns 0: it has; ETIMEDOUT;
+ * time has come (TIMER_NEVER: none). fd -1: only the time. One coroutine at a time may wait
+ * for a descriptor. Returns 0: it has; ETIMEDOUT;
  * EINTR: the process is stopping, and ticks (stop.h); ECANCELED; or ENOMEM and its kin: and
  * then who waited for another descriptor than its client's is cancelled, too. */
 int loop_wait(int fd, uint32_t events, int64_t until_ms);

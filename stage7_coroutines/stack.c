@@ -27,7 +27,7 @@ enum {
 #if defined(__OPTIMIZE__) && !defined(SWITCH_UCONTEXT) && !defined(__SANITIZE_ADDRESS__)
 enum { SWITCH_ROOM = 192 };
 #else
-enum { SWITCH_ROOM = 2048 };
+enum { SWITCH_ROOM = 4096 };
 #endif
 
 static size_t size;
@@ -151,6 +151,7 @@ void stack_enter(struct stack *s, char *live_from)
 {
     if (!sharing || resident == s)
         return;
+    fiber_open(common.low, size);
     if (resident && resident_from) {
         resident->live = (size_t)(common.top - resident_from);
         memcpy(resident->kept, resident_from, resident->live);

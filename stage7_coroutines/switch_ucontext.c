@@ -4,35 +4,39 @@
 #include "switch.h"
 
 #if (!defined(__x86_64__) && !defined(__aarch64__)) || defined(SWITCH_UCONTEXT)
+#include <stddef.h>
 #include <stdint.h>
 #include <ucontext.h>
 
-/* A context stands on the stack that it belongs to. The margin is for what the compiler
- * puts below it in the same frame. */
-struct place {
-    char margin[512];
-    ucontext_t context;
-};
+/* A context stands on the stack that it belongs to. What is saved points so far below it:
+ * there the compiler may keep something of the same frame, and a sanitizer that of its own
+ * swapcontext(3). */
+enum { BELOW = 1024 };
+
+static ucontext_t *context_at(char *saved)
+{
+    return (ucontext_t *)(void *)(saved + BELOW);
+}
 
 void switch_stack(void **save, void *load)
 {
-    struct place here;
+    ucontext_t here;
 
-    *save = &here;
-    swapcontext(&here.context, &((struct place *)load)->context);
+    *save = (void *)((uintptr_t)&here - BELOW);
+    swapcontext(&here, context_at(load));
 }
 
 void *switch_prepare(char *top, void (*entry)(void))
 {
-    struct place *first =
-        (struct place *)(((uintptr_t)top - sizeof(struct place)) & ~(uintptr_t)15);
+    uintptr_t at = ((uintptr_t)top - sizeof(ucontext_t)) & ~(uintptr_t)15;
+    ucontext_t *first = (ucontext_t *)at;
 
-    getcontext(&first->context);
-    first->context.uc_link = NULL; /* entry does not return */
-    first->context.uc_stack.ss_sp = (char *)first - 4096;
-    first->context.uc_stack.ss_size = 4096; /* its end is what makecontext(3) looks at */
-    makecontext(&first->context, entry, 0);
-    return first;
+    getcontext(first);
+    first->uc_link = NULL; /* entry does not return */
+    first->uc_stack.ss_sp = (char *)first - BELOW;
+    first->uc_stack.ss_size = BELOW; /* where it ends is what makecontext(3) looks at */
+    makecontext(first, entry, 0);
+    return (char *)first - BELOW;
 }
 #else
 typedef int has_assembly; /* switch.S has it */

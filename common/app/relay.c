@@ -52,31 +52,48 @@ static void set_up_pool(void)
     pool.address_len = address_endpoint(serving.opt->upstream, &pool.address);
 }
 
+/* A relay, all zero, and behind the gateway's struct the head of the request to the
+ * upstream; there may be thousands, so it has no room to spare. NULL: no memory. */
+static struct relay *new_relay(const struct request *req, size_t size,
+                               struct slice upstream, size_t *head_len)
+{
+    struct slice self = { serving.opt->name, strlen(serving.opt->name) };
+    char *head = malloc(http_relay_request_room(req, self, upstream));
+    struct relay *relay;
+
+    if (head == NULL)
+        return NULL;
+    *head_len = http_relay_request(head, req, self, upstream);
+    relay = malloc(size + *head_len);
+    if (relay) {
+        memset(relay, 0, size);
+        memcpy((char *)relay + size, head, *head_len);
+    }
+    free(head);
+    return relay;
+}
+
 void *relay_begin(struct conn *c, const struct request *req, size_t size,
                   struct out_source source)
 {
     const char *upstream = serving.opt->upstream;
-    struct slice self = { serving.opt->name, strlen(serving.opt->name) };
-    struct slice authority = { upstream, upstream ? strlen(upstream) : 0 };
     struct relay *relay;
-    char *head;
+    size_t head_len;
 
     if (upstream == NULL) {
         reply_failure(c, req, 503, "nobody to ask; start with --upstream ADDRESS:PORT");
         return NULL;
     }
-    relay = malloc(size + http_relay_request_room(req, self, authority));
+    relay = new_relay(req, size, (struct slice){ upstream, strlen(upstream) }, &head_len);
     if (relay == NULL) {
         reply_failure(c, req, 503, "no memory");
         return NULL;
     }
-    memset(relay, 0, size);
     pthread_once(&pool_set_up, set_up_pool);
     relay->source = source;
-    head = (char *)relay + size;
     client_begin(&relay->client, &pool, req->method,
-                 (struct slice){ head, http_relay_request(head, req, self, authority) },
-                 req->body, serving.opt->reply_timeout_ms);
+                 (struct slice){ (char *)relay + size, head_len }, req->body,
+                 serving.opt->reply_timeout_ms);
     return relay;
 }
 

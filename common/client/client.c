@@ -15,7 +15,7 @@ static void fail(struct client *cl, int status, const char *why)
 {
     log_line(LOG_DEBUG, "upstream %d: %d: %s", cl->fd, status, why);
     cl->want = CLIENT_FAILED;
-    cl->status = status;
+    cl->status = (uint16_t)status;
     cl->why = why;
     if (cl->fd != -1)
         client_pool_close(cl->pool, cl->fd);
@@ -137,7 +137,7 @@ static void parse_head(struct client *cl)
             fail(cl, 502, cl->parser.why);
         if (n <= 0)
             return;
-        cl->start += (size_t)n;
+        cl->start += (uint32_t)n;
         cl->answered = cl->response.status >= 200;
         if (!cl->answered && ++cl->interims > CLIENT_INTERIM_MAX) {
             fail(cl, 502, "no answer, but 1xx without end");
@@ -147,8 +147,14 @@ static void parse_head(struct client *cl)
     look_for_end(cl);
 }
 
+/* An exchange has a buffer only while bytes are in it, since thousands may wait. One more
+ * is kept for whoever needs it next. */
 static bool make_room(struct client *cl)
 {
+    if (cl->buf == NULL && cl->pool->spare) {
+        cl->buf = cl->pool->spare;
+        cl->pool->spare = NULL;
+    }
     if (cl->buf == NULL)
         cl->buf = malloc(CLIENT_BUFFER);
     if (cl->buf == NULL)
@@ -160,17 +166,20 @@ static bool make_room(struct client *cl)
     return true;
 }
 
-/* Thousands may wait, and hold nothing. */
 static void drop_buffer(struct client *cl)
 {
-    free(cl->buf);
+    if (cl->buf && cl->pool->spare == NULL)
+        cl->pool->spare = cl->buf;
+    else
+        free(cl->buf);
     cl->buf = NULL;
+    cl->start = cl->end = 0;
 }
 
 static void received(struct client *cl, size_t n)
 {
     cl->heard = true;
-    cl->end += n;
+    cl->end += (uint32_t)n;
     if (cl->answered)
         start_clock(cl, cl->timeout_ms);
     else
@@ -196,7 +205,7 @@ static void receive(struct client *cl)
                            : "the connection closed without a response");
     else if (errno != EAGAIN && errno != EINTR)
         died(cl, strerror(errno));
-    else if (cl->end == 0)
+    else if (cl->start == cl->end)
         drop_buffer(cl);
 }
 
@@ -283,7 +292,7 @@ static bool next_piece(struct client *cl)
             look_for_end(cl);
         if (n <= 0)
             break;
-        cl->start += (size_t)n;
+        cl->start += (uint32_t)n;
     }
     return cl->piece.len > 0;
 }
@@ -306,7 +315,11 @@ ssize_t client_pull(struct client *cl, char *room, size_t size)
     }
     if (cl->want == CLIENT_FAILED)
         return CLIENT_BROKEN;
-    return cl->want == CLIENT_DONE ? 0 : CLIENT_NOTHING;
+    if (cl->want == CLIENT_DONE)
+        return 0;
+    if (cl->start == cl->end)
+        drop_buffer(cl);
+    return CLIENT_NOTHING;
 }
 
 bool client_ready(struct client *cl)

@@ -36,28 +36,28 @@ enum client_want {
 };
 
 struct client {
-    int fd;                        /* owned; -1: none */
-    enum client_want want;         /* what must happen next */
-    bool answered;                 /* the head is here: response is filled in */
+    int fd;                    /* owned; -1: none */
+    enum client_want want : 8; /* what must happen next */
+    bool answered;             /* the head is here: response is filled in */
+    uint16_t status;           /* failed: 502, 503 (no connection is to be had), 504 */
+    const char *why;           /* failed: static, or strerror(3)'s */
     struct http_response response; /* points into buf: until the next step or pull */
-    int status;      /* failed: 502, 503 (no connection is to be had), 504 */
-    const char *why; /* failed: static, or strerror(3)'s */
 
     struct client_pool *pool; /* borrowed */
-    enum http_method method;
-    struct slice head, body; /* borrowed; the request */
-    char *kept;              /* owned: `body`, if client_keep_body() had to copy it */
-    size_t sent;             /* bytes of head and body */
-    int timeout_ms;
+    struct slice head, body;  /* borrowed; the request */
+    char *kept;               /* owned: `body`, if client_keep_body() had to copy it */
+    size_t sent;              /* bytes of head and body */
     int64_t deadline;
-    bool reused;     /* the connection had been idle */
-    bool heard;      /* a byte of an answer came */
-    bool unsendable; /* the server takes no more of the request */
-    int interims;    /* 1xx so far */
+    int timeout_ms;
+    enum http_method method : 8;
+    uint8_t interims; /* 1xx so far */
+    bool reused;      /* the connection had been idle */
+    bool heard;       /* a byte of an answer came */
+    bool unsendable;  /* the server takes no more of the request */
     struct http_parser parser;
-    char *buf;          /* owned: CLIENT_BUFFER bytes, while any are here; or NULL */
-    size_t start, end;  /* of those in buf that were not looked at */
-    struct slice piece; /* of the body, decoded, in buf, not pulled yet */
+    char *buf;           /* owned: CLIENT_BUFFER bytes, while any are here; or NULL */
+    uint32_t start, end; /* of those in buf that were not looked at */
+    struct slice piece;  /* of the body, decoded, in buf, not pulled yet */
 };
 
 /* Ask. cl: anything before. head, body: borrowed until client_end(), or, the body, until

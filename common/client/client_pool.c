@@ -144,6 +144,8 @@ void client_pool_empty(struct client_pool *pool)
     while ((fd = last_idle(pool)) != -1)
         client_pool_close(pool, fd);
     free(pool->idle_fds);
+    free(pool->spare);
     pool->idle_fds = NULL;
+    pool->spare = NULL;
     pool->idle_room = 0;
 }

@@ -22,6 +22,8 @@ struct client_pool {
     int idle; /* of these: as many as were in use at once, and were not closed since */
     int idle_room; /* numbers that idle_fds has room for */
     int *idle_fds; /* owned, and the connections, too; used last: last */
+    char
+        *spare; /* owned: a buffer that no exchange needs now, for the next; NULL: none */
 };
 
 /* An idle connection over which nothing has come, neither bytes nor an end: the one used
@@ -38,7 +40,7 @@ void client_pool_give(struct client_pool *pool, int fd);
 /* Back from use, to be closed. */
 void client_pool_close(struct client_pool *pool, int fd);
 
-/* Close all that are idle, and free their list. */
+/* Close all that are idle, and free what the pool owns. */
 void client_pool_empty(struct client_pool *pool);
 
 #endif

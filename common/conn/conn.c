@@ -111,8 +111,10 @@ void conn_count_answers(const struct conn *c, uint32_t n)
     stats_add(&stats->requests, n);
 }
 
+/* [conn.answered] */
 void conn_answered(struct conn *c)
 {
+    assert(c->deferred || turn.conn == c); /* else it was answered before */
     c->requests++;
     if (!c->deferred)
         return;

@@ -30,6 +30,7 @@ enum conn_want {
                  * an answer, or more of one, has to come first */
 };
 
+/* [conn.owner] */
 /* Who may touch a connection, where threads share them. In stages without threads it is
  * the loop always. */
 enum conn_owner {

@@ -678,6 +678,8 @@ int main(void)
     static const struct control_case cases[] = {
         { "stage4-reuseport", add_all },
         { "stage2", add_of_stage2 },
+        { "stage5", add_of_stage2 },
+        { "stage7-own", add_of_stage2 },
         { "stage1", add_without_master },
         { "stage3", add_without_master },
     };

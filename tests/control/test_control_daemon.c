@@ -648,7 +648,7 @@ int main(void)
     static const struct control_case cases[] = {
         { "stage4-reuseport", add_all },  { "stage4-shared", add_of_any },
         { "stage1", add_without_master }, { "stage2", add_of_any },
-        { "stage3", add_without_master },
+        { "stage3", add_without_master }, { "stage7-own", add_of_any },
     };
 
     return control_run("daemon", cases, sizeof cases / sizeof cases[0], 60);

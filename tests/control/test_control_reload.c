@@ -901,6 +901,92 @@ START_TEST(storm)
 }
 END_TEST
 
+/* ---- where a handler that waits holds up nobody ---- */
+
+/* Answers are awaited from another server while the workers are replaced, again and again;
+ * the upstream is the program itself, which takes its time. */
+START_TEST(reload_while_answers_are_awaited)
+{
+    static const char *const words[] = { "--path", "/upstream?ms=300", "--any-body",
+                                         NULL };
+    static const struct mode slow = { "slow", "bench/slow_upstream", "", 0, "loop",
+                                      INT_MAX };
+    const struct mode *stage = mode;
+    struct server s, upstream;
+    char args[64];
+    struct load l;
+    long long served;
+
+    mode = &slow;
+    server_start(&upstream, "");
+    mode = stage;
+    snprintf(args, sizeof args, "--upstream 127.0.0.1:%d", upstream.port);
+    server_start(&s, args);
+    load_begin(&l, &s, _i ? "keep-alive" : "short", CLIENTS, words);
+    for (int i = 0; i < 3; i++)
+        expect_reload(&s);
+    served = load_end_clean(&l);
+    ck_assert_int_ge(served, CLIENTS);
+    server_stop(&s);
+    server_stop(&upstream);
+}
+END_TEST
+
+/* The worker that goes answers what it waits for, and says that it is the last answer. */
+START_TEST(awaited_answer_outlives_its_worker)
+{
+    struct server s;
+
+    server_start(&s, "");
+    client_open(&a, &s);
+    ask(&a, "/sleep?ms=800");
+    client_settle(&a);
+    expect_reload(&s);
+    client_expect(&a, &r, 200);
+    ck_assert(!r.keep_alive);
+    client_expect_close(&a, PATIENCE_MS);
+    server_stop(&s);
+}
+END_TEST
+
+/* ---- stage 5 ---- */
+
+/* Each worker has handlers that sleep, in as many threads as it has, and goes when they have
+ * answered; the new ones serve meanwhile. */
+START_TEST(handlers_sleep_during_reloads)
+{
+    enum { SLEEPERS = 6 };
+    static struct client sleepers[SLEEPERS];
+    struct server s;
+    char target[32];
+
+    server_start(&s, "");
+    snprintf(target, sizeof target, "/sleep?ms=%d", scaled_ms(800));
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < SLEEPERS; i++) {
+            client_open(&sleepers[i], &s);
+            client_say(&sleepers[i], "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", target);
+            client_settle(&sleepers[i]);
+        }
+        expect_command(0, "", "reload -p %d", s.port);
+        for (int i = 0; i < SLEEPERS; i++) {
+            client_expect(&sleepers[i], &r, 200);
+            ck_assert(!r.keep_alive);
+            client_close(&sleepers[i]);
+        }
+    }
+    expect_reloads(&s, 3, 0);
+    server_stop(&s);
+}
+END_TEST
+
+static void add_while_waiting(TCase *tc)
+{
+    tcase_add_loop_test(tc, reload_under_load, 0, LOADS);
+    tcase_add_loop_test(tc, reload_while_answers_are_awaited, 0, 2);
+    tcase_add_test(tc, awaited_answer_outlives_its_worker);
+}
+
 static void add_under_load(TCase *tc)
 {
     tcase_add_loop_test(tc, reload_under_load, 0, LOADS);
@@ -946,15 +1032,34 @@ static void add_of_stage2(TCase *tc)
     tcase_add_test(tc, reload_to_another_stage);
 }
 
+static void add_of_threads(TCase *tc)
+{
+    add_of_stage2(tc);
+    tcase_add_test(tc, reload_graceful_waits);
+    tcase_add_loop_test(tc, max_requests_recycles, 0, LOADS);
+    tcase_add_loop_test(tc, killed_workers, 0, 2);
+    tcase_add_test(tc, handlers_sleep_during_reloads);
+}
+
 int main(void)
 {
-    static const struct control_case cases[] = {
+    struct control_case cases[MODES_MAX] = {
         { "stage4-reuseport", add_all },
         { "stage4-shared", add_under_load },
         { "stage4-exclusive", add_under_load },
         { "stage4-edge", add_under_load },
         { "stage2", add_of_stage2 },
+        { "stage7-own", add_of_stage2 },
+        { "stage7-shared", add_under_load },
+        { "stage5", add_of_threads },
     };
+    int n = 0, modes;
+    const struct mode *all = harness_modes(&modes);
 
-    return control_run("reload", cases, sizeof cases / sizeof cases[0], 60);
+    while (cases[n].add)
+        n++;
+    for (int i = 0; i < modes; i++)
+        if (mode_waits_aside(&all[i]) && all[i].workers)
+            cases[n++] = (struct control_case){ all[i].name, add_while_waiting };
+    return control_run("reload", cases, n, 60);
 }

@@ -414,6 +414,7 @@ int main(void)
 {
     static const struct control_case cases[] = {
         { "stage4-reuseport", add_all },
+        { "stage5", add_all },
         { "stage1", add_single },
         { "stage3", add_single },
     };

@@ -1,5 +1,5 @@
 /* fuzz_conn.c - libFuzzer: any bytes, in any pieces, into a conn over a socketpair(2),
- * and answers that come at once, later or never.
+ * and answers that come at once, later or never; so do pieces of their bodies.
  * Does not: look into the bodies of replies. */
 #include "conn/conn.h"
 
@@ -21,7 +21,8 @@
  * SOME_ARE_DEFERRED: behind the switches, a byte whose bits say which of eight requests in
  * turn are answered later, and one that says which of those at once after all; and among
  * the pieces, the three events that are no lengths then. What waits in the end is
- * answered, or never. */
+ * answered, or never. A body that comes in pieces (to a path of three letters) comes by
+ * the same event; if the piece of the input behind it begins with 1, it breaks off. */
 enum {
     CLIENT_READS_AT_ONCE = 1,
     SMALL_BUFFERS = 2,
@@ -39,7 +40,7 @@ enum event {
     THE_CLIENT_SHUTS = 255,
 };
 
-enum { MAX_BODY = 3000, LONG_REPLY = 70000, MAX_ANSWERS = 65536 };
+enum { MAX_BODY = 3000, LONG_REPLY = 70000, PIECE = 30000, MAX_ANSWERS = 65536 };
 
 static int messages; /* that the application has got on this connection */
 static int answers;  /* that it gave */
@@ -54,7 +55,15 @@ static struct {
     bool head;  /* which has no body in its answer */
 } given[MAX_ANSWERS];
 static uint8_t deferred, at_once; /* bits: which of eight requests */
-static int cancelled;
+
+/* A body in pieces, LONG_REPLY letters of it. */
+static struct {
+    struct out_source source; /* first */
+    struct conn *c;           /* NULL: it is given back, or there was none yet */
+    size_t out, pulled;       /* letters: let out, and taken of them */
+    bool broken;
+} tap;
+
 static char received[8 << 20];
 static size_t received_len;
 
@@ -71,18 +80,85 @@ static void letters(uint64_t offset, char *out, size_t len)
     memset(out, 'x', len);
 }
 
-static void reply(struct conn *c, const struct request *req)
+static bool tap_ready(struct out_source *source)
 {
-    char number[16], field[32];
+    (void)source;
+    return tap.pulled < tap.out || tap.out == LONG_REPLY || tap.broken;
+}
 
+static ssize_t tap_pull(struct out_source *source, char *room, size_t size)
+{
+    size_t n = tap.out - tap.pulled < size ? tap.out - tap.pulled : size;
+
+    if (tap.c == NULL || source != &tap.source || size < OUT_PIECE)
+        fail("pulled, and it may not be");
+    letters(0, room, n);
+    tap.pulled += n;
+    if (n > 0)
+        return (ssize_t)n;
+    if (!tap_ready(source))
+        return OUT_LATER;
+    return tap.broken ? OUT_BROKEN : 0;
+}
+
+static void tap_end(struct out_source *source)
+{
+    if (tap.c == NULL || source != &tap.source)
+        fail("given back twice");
+    tap.c = NULL;
+}
+
+/* The next piece, of three in all; or none any more. */
+static void let_out(bool broken)
+{
+    bool awaited = tap.c->out.late;
+
+    tap.broken = broken;
+    if (!broken)
+        tap.out = tap.out + PIECE < LONG_REPLY ? tap.out + PIECE : LONG_REPLY;
+    if (awaited)
+        conn_pull_on(tap.c);
+}
+
+static void reply_by_tap(struct conn *c, const struct request *req, struct slice fields)
+{
+    struct http_response response = { .status = 200,
+                                      .minor = 1,
+                                      .framing = HTTP_BODY_LENGTH,
+                                      .has_length = true,
+                                      .length = LONG_REPLY,
+                                      .reason = SLICE("OK"),
+                                      .fields = fields };
+
+    if (tap.c)
+        fail("a body, while another goes out");
+    if (req->method != HTTP_HEAD)
+        tap.c = c;
+    tap.out = tap.pulled = 0;
+    tap.broken = false;
+    tap.source = (struct out_source){ tap_pull, tap_ready, tap_end };
+    http_reply_relayed(c, req, &response, tap.c ? &tap.source : NULL);
+}
+
+static void give(const struct request *req)
+{
     if (answers == MAX_ANSWERS)
         fail("give me shorter inputs");
     given[answers].number = messages;
     given[answers++].head = req->method == HTTP_HEAD;
+}
+
+static void reply(struct conn *c, const struct request *req)
+{
+    char number[16], field[32];
+
+    give(req);
     snprintf(number, sizeof(number), "%d", messages);
     snprintf(field, sizeof(field), "Number: %d\r\n", messages);
     if (req->path.len == 2)
         http_reply_produced(c, req, SLICE("text/plain"), LONG_REPLY, letters);
+    else if (req->path.len == 3)
+        reply_by_tap(c, req, (struct slice){ field, strlen(field) });
     else if (req->body.len > 0)
         http_reply(c, req, 200, req->type, (struct slice){ field, strlen(field) },
                    req->body);
@@ -157,9 +233,8 @@ static void on_cancel(struct conn *c)
 {
     if (later.c != c || c->job != c)
         fail("cancelled, and it did not wait");
-    kept_request();
+    give(kept_request()); /* a 504 in its place, if the connection goes on */
     later.c = NULL;
-    cancelled++;
 }
 
 static void on_close(struct conn *c)
@@ -226,15 +301,18 @@ static void check(const struct conn *c)
     if (c->deferred != (later.c != NULL) || c->deferred != (c->held > 0) ||
         c->held > c->in.len)
         fail("what waits is not what conn thinks");
-    if (c->want == WANT_REPLY && !c->deferred)
+    if (c->out.late && (tap.c != c || c->out.kept.len > 0 || tap_ready(&tap.source)))
+        fail("waits for a body that is there");
+    if (c->want == WANT_REPLY && !c->deferred && !c->out.late)
         fail("waits for an answer that nobody will give");
     if (c->want == WANT_WRITE && !out_pending(&c->out) && c->clock != CLOCK_READY)
         fail("wants to write nothing");
-    if (c->want == WANT_READ && !c->deferred && c->in.len > 0 && holds_a_request(c))
+    if (c->want == WANT_READ && !c->deferred && !c->out.late && c->in.len > 0 &&
+        holds_a_request(c))
         fail("waits to read, while a request that it has read is unanswered");
     if (conn_timeout_ms() < 0)
         fail("nothing would ever end this connection");
-    if (c->requests != (uint32_t)answers || messages != answers + cancelled + c->deferred)
+    if (c->requests != (uint32_t)answers || messages != answers + c->deferred)
         fail("the application was asked more or less often than there are requests");
 }
 
@@ -304,7 +382,7 @@ static void check_replies(void)
         number = field(at, len, "\r\nNumber: ");
         if (status == 100)
             continue;
-        if (status != 200) {
+        if (status != 200 && status != 504) {
             if (end - body > length)
                 fail("a reply behind a refusal");
             return;
@@ -325,11 +403,12 @@ static void set_up(uint8_t switches, int fds[2])
     int small = 1;
 
     log_level = LOG_ERROR;
-    messages = answers = cancelled = 0;
+    messages = answers = 0;
     deferred = at_once = 0;
     received_len = 0;
     stopping = RUNNING;
-    opt = (struct options){ .keepalive_ms = switches & NO_KEEP_ALIVE ? 0 : 60000,
+    opt = (struct options){ .name = "fuzz",
+                            .keepalive_ms = switches & NO_KEEP_ALIVE ? 0 : 60000,
                             .request_timeout_ms = 60000,
                             .reply_timeout_ms = 60000,
                             .max_body = MAX_BODY };
@@ -341,7 +420,7 @@ static void set_up(uint8_t switches, int fds[2])
 }
 
 /* False: it was none. */
-static bool happens(enum event event, struct conn *c, int client)
+static bool happens(enum event event, uint8_t next, struct conn *c, int client)
 {
     if (event == THE_CLIENT_READS)
         client_reads(client);
@@ -349,6 +428,8 @@ static bool happens(enum event event, struct conn *c, int client)
         shutdown(client, SHUT_WR);
     else if (event == THE_PROCESS_STOPS)
         stopping = STOP_SOON;
+    else if (event == THE_ANSWER_COMES && tap.c)
+        let_out(next == 1);
     else if (event == THE_ANSWER_COMES && later.c)
         answer();
     else if (event == THE_TIME_IS_OVER)
@@ -365,7 +446,9 @@ static size_t do_piece(struct conn *c, int client, const uint8_t *piece, size_t 
 {
     size_t n = piece[0];
 
-    if ((events || n == 0 || n == 255) && happens((enum event)n, c, client))
+    uint8_t next = size > 1 ? piece[1] : 0;
+
+    if ((events || n == 0 || n == 255) && happens((enum event)n, next, c, client))
         return n == THE_CLIENT_SHUTS ? 0 : 1;
     if (n > size - 1)
         n = size - 1;
@@ -379,11 +462,13 @@ static struct conn *finish(struct conn *c, int client, bool never)
 {
     size_t before = 1;
 
-    while (c && (later.c || before != received_len)) {
+    while (c && (later.c || tap.c || before != received_len)) {
         before = received_len;
         client_reads(client);
         if (c->clock == CLOCK_REPLY && never)
             c->deadline = 0;
+        else if (tap.c)
+            let_out(false);
         else if (later.c && !never)
             answer();
         c = serve(c, client, true);
@@ -424,8 +509,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fail("the client is gone, the connection is not");
     if (conn_count != 0)
         fail("conn_count is not 0");
-    if (messages != answers + cancelled)
+    if (messages != answers)
         fail("a request was neither answered nor cancelled");
+    if (tap.c)
+        fail("a body was not given back");
     check_replies();
     return 0;
 }

@@ -41,6 +41,9 @@ enum { MODES_MAX = 64 };
 /* The one of this name, such as "stage3-poll", or the first of a stage, "stage3". */
 const struct mode *harness_mode(const char *name);
 
+/* True where a handler that waits holds up nobody else: threads, callbacks, coroutines. */
+bool mode_waits_aside(const struct mode *m);
+
 /* Run one suite with a case per mode, each in a process of its own, TEST_JOBS side by
  * side. add_tests: fills the case of the current `mode`. timeout_s: of a single test,
  * before scaling. Returns what main() returns. */

@@ -125,6 +125,12 @@ const struct mode *harness_modes(int *n)
     return modes;
 }
 
+bool mode_waits_aside(const struct mode *m)
+{
+    return strcmp(m->model, "threads") == 0 || strcmp(m->model, "callbacks") == 0 ||
+           strcmp(m->model, "coroutines") == 0;
+}
+
 const struct mode *harness_mode(const char *name)
 {
     size_t len = strlen(name);

@@ -1245,6 +1245,12 @@ START_TEST(no_reset_cuts_the_last_answer)
 }
 END_TEST
 
+#ifdef __SANITIZE_THREAD__
+enum { UNREAD_KIB = 64 << 10 }; /* it keeps a shadow of all memory */
+#else
+enum { UNREAD_KIB = 16 << 10 };
+#endif
+
 /* It is dropped after -t seconds without progress, has cost a bounded amount of memory,
  * and others are served (by a stage that serves one at a time, afterwards). */
 START_TEST(a_client_that_never_reads_is_dropped)
@@ -1268,12 +1274,6 @@ START_TEST(a_client_that_never_reads_is_dropped)
     server_stop(&s);
 }
 END_TEST
-
-#ifdef __SANITIZE_THREAD__
-enum { UNREAD_KIB = 64 << 10 }; /* it keeps a shadow of all memory */
-#else
-enum { UNREAD_KIB = 16 << 10 };
-#endif
 
 /* Pipelined requests of a client that reads nothing must not pile up as answers. */
 START_TEST(backpressure_stops_reading)
@@ -1302,7 +1302,7 @@ START_TEST(backpressure_stops_reading)
         ck_assert_msg(sent < 64 << 20,
                       "it reads on and on from a client that never reads");
     }
-    ck_assert_int_lt(server_peak_kib(&s) - before, 16 << 10);
+    ck_assert_int_lt(server_peak_kib(&s) - before, UNREAD_KIB);
     for (size_t i = 0; i < sent / (size_t)(n + BODY); i++) { /* nothing was lost */
         client_expect(&c, &r, 200);
         ck_assert_uint_eq(r.body_len, BODY);

@@ -432,10 +432,12 @@ static const char *sleep_for(int ms)
 static const char *status_of(const struct server *s)
 {
     static struct outcome o;
-    char words[64];
+    char program[SERVER_PATH_MAX], port[16];
+    const char *argv[] = { program, "status", "--json", "--port", port, NULL };
 
-    snprintf(words, sizeof words, "status --json -w 1 -p %d", s->port);
-    server_run(&o, words);
+    server_path(program);
+    snprintf(port, sizeof port, "%d", s->port);
+    program_run(&o, argv); /* not under valgrind, which does not know pidfd_open(2) */
     ck_assert_msg(o.status == 0, "%s", o.err);
     return strstr(o.out, "\"workers\"");
 }
@@ -577,10 +579,70 @@ START_TEST(closing_lets_the_next_in)
 }
 END_TEST
 
+/* ---- stages 6 and 7: handlers that wait, and one that computes ---- */
+
+/* A hundred at once, and one worker: nobody waits for another. */
+START_TEST(sleeping_handlers_hold_up_nobody)
+{
+    enum { SLEEPERS = 100, MS = 1000 };
+    struct client *sleepers = calloc(SLEEPERS, sizeof *sleepers);
+    struct server s;
+    int64_t began;
+
+    server_start(&s, "-w 1");
+    began = clock_ms();
+    for (int i = 0; i < SLEEPERS; i++) {
+        client_open(&sleepers[i], &s);
+        ask(&sleepers[i], sleep_for(MS));
+    }
+    for (int i = 0; i < 5; i++)
+        fetch(&s, "GET", "/", &r, 200);
+    ck_assert_int_lt(clock_ms() - began, scaled_ms(MS));
+    for (int i = 0; i < SLEEPERS; i++) {
+        client_expect(&sleepers[i], &r, 200);
+        client_close(&sleepers[i]);
+    }
+    ck_assert_int_ge(clock_ms() - began, MS);
+    ck_assert_int_lt(clock_ms() - began, scaled_ms(3 * MS));
+    free(sleepers);
+    server_stop(&s);
+}
+END_TEST
+
+/* Who computes does not come back to the loop; even a sleep is over too late. */
+START_TEST(computing_handler_holds_up_all)
+{
+    struct client busy, sleeper, fresh;
+    struct server s;
+    int64_t began;
+
+    server_start(&s, "-w 1");
+    client_open(&busy, &s);
+    client_open(&sleeper, &s);
+    client_open(&fresh, &s);
+    ask(&sleeper, "/sleep?ms=200");
+    client_settle(&sleeper);
+    began = clock_ms();
+    ask(&busy, "/burn?ms=600");
+    client_settle(&busy);
+    ask(&fresh, "/");
+    client_expect(&fresh, &r, 200);
+    ck_assert_int_ge(clock_ms() - began, 500);
+    client_expect(&sleeper, &r, 200);
+    client_expect(&busy, &r, 200);
+    client_close(&busy);
+    client_close(&sleeper);
+    client_close(&fresh);
+    server_stop(&s);
+}
+END_TEST
+
 static void add_tests(TCase *tc)
 {
-    bool stage4 = strncmp(mode->name, "stage4", 6) == 0;
-    bool stage5 = strncmp(mode->name, "stage5", 6) == 0;
+    bool threads = strcmp(mode->model, "threads") == 0;
+    bool aside =
+        strcmp(mode->model, "callbacks") == 0 || strcmp(mode->model, "coroutines") == 0;
+    bool stage4 = strncmp(mode->name, "stage4", 6) == 0, later = threads || aside;
 
     if (mode->at_once < INT_MAX) {
         tcase_add_test(tc, silent_clients_block);
@@ -596,7 +658,7 @@ static void add_tests(TCase *tc)
         tcase_add_test(tc, queue_of_killed_worker_is_not_lost);
         tcase_add_test(tc, no_worker_outlives_a_killed_parent);
     }
-    if (strcmp(mode->model, "threads") == 0) {
+    if (threads) {
         tcase_add_test(tc, as_many_handlers_may_sleep_as_there_are_threads);
         tcase_add_test(tc, full_queue_keeps_clients_out);
         tcase_add_test(tc, time_is_up_while_all_threads_sleep);
@@ -606,12 +668,16 @@ static void add_tests(TCase *tc)
     }
     if (strncmp(mode->name, "stage3", 6) == 0)
         tcase_add_test(tc, offered_1500_clients);
-    if (stage4 || stage5)
+    if (aside) {
+        tcase_add_test(tc, sleeping_handlers_hold_up_nobody);
+        tcase_add_test(tc, computing_handler_holds_up_all);
+    }
+    if (stage4 || later)
         tcase_add_test(tc, worker_that_dies_at_start_backs_off);
     if (strcmp(mode->name, "stage4-reuseport") == 0 ||
-        strcmp(mode->name, "stage4-edge") == 0 || stage5)
+        strcmp(mode->name, "stage4-edge") == 0 || later)
         tcase_add_test(tc, workers_share_the_clients);
-    if ((stage4 && strcmp(mode->name, "stage4-exclusive") != 0) || stage5)
+    if ((stage4 && strcmp(mode->name, "stage4-exclusive") != 0) || later)
         tcase_add_test(tc, holds_10000_idle_clients);
 }
 

@@ -349,7 +349,7 @@ enum { ROWS = sizeof matrix / sizeof matrix[0] };
 static bool tried_here(enum where where)
 {
     return where == ALL || strcmp(mode->name, "stage1") == 0 ||
-           strcmp(mode->name, "stage4-reuseport") == 0;
+           strcmp(mode->name, "stage4-reuseport") == 0 || mode_waits_aside(mode);
 }
 
 /* One row; `target` is asked. */
@@ -854,6 +854,95 @@ START_TEST(pool_is_full)
 }
 END_TEST
 
+/* ---- where a handler that waits holds up nobody ---- */
+
+static bool cancels(void)
+{
+    return strcmp(mode->model, "callbacks") == 0;
+}
+
+static void open_and_wait(struct client *k, const char *query)
+{
+    long long waiting = count("waiting");
+
+    client_open(k, &s);
+    client_say(k, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", unique(query));
+    eventually(count("waiting") == waiting + 1, PATIENCE_MS);
+}
+
+/* The upstream works for nobody, and is told. With more sent behind it the server has
+ * looked away from what the client says, and sees all the same that it is gone. */
+START_TEST(client_goes_while_it_waits)
+{
+    long long open = count("open");
+
+    open_and_wait(&c, "ms=60000");
+    if (_i == 1) {
+        client_say(&c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        client_say(&c, "GET / HT");
+        pause_ms(50);
+    }
+    client_reset(&c);
+    eventually(count("open") == open, PATIENCE_MS);
+    fetch(&s, "GET", "/", &(struct response){ 0 }, 200);
+}
+END_TEST
+
+/* In the middle of a body, too, which comes in drops. */
+START_TEST(client_goes_within_a_body)
+{
+    long long open = count("open");
+
+    client_open(&c, &s);
+    client_say(&c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n",
+               unique(_i ? "fault=drip&n=100000&gap=5&frame=chunked"
+                         : "fault=drip&n=100000&gap=5"));
+    read_head();
+    if (_i == 1)
+        client_say(&c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    client_reset(&c);
+    eventually(count("open") == open, PATIENCE_MS);
+}
+END_TEST
+
+START_TEST(half_closed_client_is_answered)
+{
+    open_and_wait(&c, "ms=200&n=5");
+    ck_assert_int_eq(shutdown(c.fd, SHUT_WR), 0);
+    see("GET");
+    ck_assert_int_eq(seen.status, 200);
+    ck_assert_str_eq(seen.body, "abcde");
+    client_close(&c);
+}
+END_TEST
+
+/* Each waits half a second, and so do all of them together. */
+START_TEST(a_hundred_wait_at_once)
+{
+    enum { CLIENTS = 100 };
+    static struct client all[CLIENTS];
+    struct response r;
+    int64_t began;
+
+    server_stop(&s);
+    start_before(upstream.port, "-w 1 --reply-timeout 20");
+    began = clock_ms();
+    for (int i = 0; i < CLIENTS; i++) {
+        client_open(&all[i], &s);
+        client_say(&all[i], "GET /upstream?ms=500&n=%d HTTP/1.1\r\nHost: x\r\n\r\n", i);
+    }
+    fetch(&s, "GET", "/", &r, 200);
+    ck_assert_int_lt(clock_ms() - began, 500);
+    for (int i = 0; i < CLIENTS; i++) {
+        client_expect(&all[i], &r, 200);
+        ck_assert_uint_eq(r.body_len, (unsigned)i);
+        client_close(&all[i]);
+    }
+    ck_assert_int_lt(clock_ms() - began, scaled_ms(2000));
+    ck_assert_int_ge(clock_ms() - began, 500);
+}
+END_TEST
+
 /* ---- stopping ---- */
 
 /* What is under way is answered, says that it is the last, and idle connections to the
@@ -950,6 +1039,14 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, answers_early_and_closes);
     if (mode->at_once == INT_MAX && tried_here(TWO))
         tcase_add_test(tc, pool_is_full);
+    if (cancels()) {
+        tcase_add_loop_test(tc, client_goes_while_it_waits, 0, 2);
+        tcase_add_loop_test(tc, client_goes_within_a_body, 0, 2);
+    }
+    if (mode_waits_aside(mode))
+        tcase_add_test(tc, half_closed_client_is_answered);
+    if (strcmp(mode->model, "callbacks") == 0 || strcmp(mode->model, "coroutines") == 0)
+        tcase_add_test(tc, a_hundred_wait_at_once);
     tcase_add_test(tc, stops_behind_an_answer);
     tcase_add_test(tc, curl_through_the_gateway);
 }

@@ -61,6 +61,80 @@ static bool begins(struct slice s, const char *with)
     return s.len >= strlen(with) && memcmp(s.base, with, strlen(with)) == 0;
 }
 
+/* ---- A body that comes late ---- */
+
+/* Letters, as many as were let out. In whichever framing `tap.response` needs. */
+static struct tap {
+    struct out_source source; /* first */
+    struct http_response response;
+    struct conn *c;
+    size_t out, pulled; /* letters: let out, and taken of them */
+    bool ended, broken; /* behind them */
+    int late, gone;     /* how often it was late, and given back */
+} tap;
+
+static bool tap_ready(struct out_source *source)
+{
+    (void)source;
+    return tap.pulled < tap.out || tap.ended || tap.broken;
+}
+
+static ssize_t tap_pull(struct out_source *source, char *room, size_t size)
+{
+    size_t n = tap.out - tap.pulled < size ? tap.out - tap.pulled : size;
+
+    ck_assert_ptr_eq(source, &tap.source);
+    ck_assert_int_eq(tap.gone, 0);
+    ck_assert_uint_ge(size, OUT_PIECE);
+    if (n == 0 && !tap_ready(source)) {
+        tap.late++;
+        return OUT_LATER;
+    }
+    if (n == 0)
+        return tap.broken ? OUT_BROKEN : 0;
+    letters(tap.pulled, room, n);
+    tap.pulled += n;
+    return (ssize_t)n;
+}
+
+static void tap_end(struct out_source *source)
+{
+    ck_assert_ptr_eq(source, &tap.source);
+    tap.gone++;
+}
+
+/* More letters, then perhaps the end, or a break. */
+static void let_out(size_t n, bool ended, bool broken)
+{
+    bool awaited = tap.c->out.late;
+
+    tap.out += n;
+    tap.ended = ended;
+    tap.broken = broken;
+    if (awaited)
+        conn_pull_on(tap.c);
+}
+
+enum { TAPPED = 300000 }; /* letters of a body with a length */
+
+/* /tap?length, /tap?chunked, /tap?close */
+static void reply_by_tap(struct conn *c, const struct request *req)
+{
+    enum http_framing framing =
+        req->query.base[0] == 'l' ? HTTP_BODY_LENGTH : HTTP_BODY_CHUNKED;
+
+    tap = (struct tap){ .source = { tap_pull, tap_ready, tap_end },
+                        .response = { .status = 200,
+                                      .minor = 1,
+                                      .framing = framing,
+                                      .has_length = framing == HTTP_BODY_LENGTH,
+                                      .length = TAPPED,
+                                      .reason = SLICE("OK"),
+                                      .fields = SLICE("") },
+                        .c = c };
+    http_reply_relayed(c, req, &tap.response, &tap.source);
+}
+
 /* To .../letters?n=N: N letters, produced; else all there is to know of the request. */
 static void reply_to(struct conn *c, const struct request *req)
 {
@@ -68,6 +142,10 @@ static void reply_to(struct conn *c, const struct request *req)
     char number[16];
     int len;
 
+    if (memmem(req->path.base, req->path.len, "/tap", 4)) {
+        reply_by_tap(c, req);
+        return;
+    }
     if (memmem(req->path.base, req->path.len, "/letters", 8)) {
         ck_assert_int_gt(http_query(req->query, "n", number, sizeof(number)), 0);
         http_reply_produced(c, req, SLICE("text/plain"), strtoul(number, NULL, 10),
@@ -699,6 +777,230 @@ START_TEST(half_closed_client_is_answered)
 }
 END_TEST
 
+/* ---- Its body comes late ---- */
+
+/* The head has come, and `n` letters behind it in that framing; so has nothing more. */
+static void expect_tapped(struct client *k, const char *query, size_t n)
+{
+    const char *at = k->received + k->read;
+    const char *body = memmem(at, k->len - k->read, "\r\n\r\n", 4);
+    const char *end = k->received + k->len;
+    size_t seen = 0;
+
+    ck_assert_msg(body && memcmp(at, "HTTP/1.1 200 OK\r\n", 17) == 0, "[%.*s]",
+                  (int)(end - at), at);
+    for (body += 4; body < end && seen < n;) {
+        size_t piece = (size_t)(end - body) < n ? (size_t)(end - body) : n;
+
+        if (query[0] == 'c' && query[1] == 'h') {
+            piece = strtoul(body, NULL, 16);
+            body = (const char *)memchr(body, '\n', (size_t)(end - body)) + 1;
+        }
+        for (size_t i = 0; i < piece; i++, seen++)
+            ck_assert_int_eq(body[i], (char)('a' + seen % 26));
+        body += piece + (query[0] == 'c' && query[1] == 'h' ? 2 : 0);
+    }
+    ck_assert_uint_eq(seen, n);
+    k->read = (size_t)(body - k->received);
+}
+
+static const char *const framings[] = { "length", "chunked", "close" };
+enum { FRAMINGS = 3 };
+
+/* At once or deferred, and in that framing; the first ten letters are here. */
+static struct client *tapped(enum way way, int framing, bool later)
+{
+    struct client *k = come(way);
+    char text[128];
+
+    sprintf(text, "GET %s/tap?%s HTTP/1.%d\r\n" HOST "\r\n", later ? "/later" : "/now",
+            framings[framing], framing != 2);
+    say(k, text);
+    if (later) {
+        run_until(deferred == 1);
+        answer(0);
+    }
+    run_until(k->len > 0);
+    ck_assert(k->c->out.late);
+    ck_assert_int_eq(k->c->clock, CLOCK_REPLY);
+    ck_assert_int_eq(tap.late, 1);
+    let_out(10, false, false);
+    run_until(k->len >= 10 + 17 && memmem(k->received, k->len, "abcdefghij", 10));
+    ck_assert_int_eq(k->c->clock, CLOCK_REPLY);
+    ck_assert_int_ne(k->c->want, WANT_WRITE);
+    return k;
+}
+
+/* What follows in pieces, with the end; what is pipelined behind it waits for its turn. */
+START_TEST(body_comes_in_pieces)
+{
+    int framing = _i / 2;
+    struct client *k = tapped(UNIX, framing, _i % 2);
+
+    exchange(k, GET("/now?2"));
+    ck_assert_int_eq(k->c->want, WANT_REPLY); /* it looked, and is not interested */
+    let_out(1000, false, false);
+    run();
+    let_out(0, false, false); /* nothing after all */
+    run();
+    let_out(TAPPED - 1010, true, false);
+    run();
+    expect_tapped(k, framings[framing], TAPPED);
+    ck_assert_int_eq(tap.gone, 1);
+    if (framing == 1) {
+        ck_assert_int_eq(memcmp(k->received + k->read, "0\r\n\r\n", 5), 0);
+        k->read += 5;
+    }
+    if (framing == 2) { /* 1.0: the end is the connection's; what is behind is lost */
+        expect_ended(k);
+        return;
+    }
+    expect_reply(k, 200, SAID("/now?2"));
+    expect_idle(k);
+    ck_assert_uint_eq(k->c->requests, 2);
+}
+END_TEST
+
+/* It comes before the loop has gone on with the beginning. */
+START_TEST(body_overtakes_the_loop)
+{
+    struct client *k = come(UNIX);
+
+    say(k, GET("/later/tap?length"));
+    conn_fill(k->c);
+    answer(0);
+    let_out(10, false, false);
+    ck_assert_int_eq(k->c->clock, CLOCK_READY);
+    let_out(TAPPED - 10, true, false);
+    run();
+    expect_tapped(k, "length", TAPPED);
+    expect_idle(k);
+}
+END_TEST
+
+/* Nothing is pulled that the client does not take. */
+START_TEST(body_backs_up)
+{
+    struct client *k = tapped(UNIX, 0, _i);
+
+    let_out(TAPPED - 10, true, false);
+    for (int turns = 0; k->c->clock != CLOCK_SEND; turns++) {
+        ck_assert_int_lt(turns, 100);
+        step(k->c);
+    }
+    ck_assert_int_eq(k->c->want, WANT_WRITE);
+    ck_assert_int_eq(tap.gone, 0);
+    ck_assert_uint_lt(tap.pulled, TAPPED);
+    run_until(k->len >= TAPPED);
+    expect_tapped(k, "length", TAPPED);
+    run_until(k->c->clock == CLOCK_IDLE);
+    expect_idle(k);
+}
+END_TEST
+
+/* It breaks off; with letters in front of that, or none. */
+START_TEST(body_breaks_off)
+{
+    int framing = _i / 2;
+    struct client *k = tapped(TCP, framing, _i % 2);
+
+    let_out(_i % 2 ? 5 : 0, false, true);
+    run_until(k->c == NULL && (k->ended || k->reset));
+    ck_assert_int_eq(tap.gone, 1);
+    ck_assert(framing != 2 || k->reset);
+    ck_assert_ptr_null(memmem(k->received, k->len, "\r\n0\r\n", 5));
+    ck_assert_str_eq(history, "close ");
+}
+END_TEST
+
+/* Too late: a reset, whatever was to end it. */
+START_TEST(body_never_comes)
+{
+    struct client *k;
+
+    opt.reply_timeout_ms = 50;
+    k = tapped(TCP, _i / 2, true);
+    if (_i % 2)
+        exchange(k, GET("/now?2"));
+    wait_for_expiry(k);
+    step(k->c);
+    run_until(k->c == NULL && k->reset);
+    ck_assert_int_eq(tap.gone, 1);
+    ck_assert_uint_eq(stats_get(&stats->timeouts), 1);
+}
+END_TEST
+
+START_TEST(client_goes_within_the_body)
+{
+    static const struct linger at_once = { 1, 0 };
+    struct client *k = tapped(TCP, 1, _i / 2);
+
+    if (_i % 2)
+        exchange(k, "GET");
+    ck_assert_int_eq(setsockopt(k->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once)),
+                     0);
+    leave(k);
+    run_until(k->c == NULL);
+    ck_assert_int_eq(tap.gone, 1);
+}
+END_TEST
+
+/* It has shut its side, and gets all. */
+START_TEST(half_closed_client_gets_the_body)
+{
+    struct client *k = tapped(TCP, _i, true);
+
+    ck_assert_int_eq(shutdown(k->fd, SHUT_WR), 0);
+    run_until(k->c->want == WANT_REPLY);
+    let_out(TAPPED - 10, true, false);
+    run_until(k->c == NULL && k->ended);
+    expect_tapped(k, framings[_i], TAPPED);
+}
+END_TEST
+
+/* The rest is waited for. The head, which is out, could not say that this is the end. */
+START_TEST(stopping_within_the_body)
+{
+    static const int ways[] = { STOP_SOON, STOP_GRACEFUL, STOP_DRAIN };
+    struct client *k = tapped(UNIX, 0, true);
+
+    stopping = ways[_i];
+    run();
+    ck_assert(k->c && k->c->out.late);
+    let_out(TAPPED - 10, true, false);
+    run_until(k->len >= TAPPED);
+    expect_tapped(k, "length", TAPPED);
+    if (ways[_i] == STOP_DRAIN) { /* its next request may be on its way */
+        expect_idle(k);
+        return;
+    }
+    run_until(k->c == NULL && k->ended);
+}
+END_TEST
+
+/* Its time begins anew with each piece, and when the application says so. */
+START_TEST(time_begins_anew)
+{
+    struct client *k = tapped(UNIX, 0, true);
+    struct client *other = come(UNIX);
+
+    k->c->deadline = 0;
+    let_out(10, false, false);
+    ck_assert_int_gt(k->c->deadline, 0);
+    ck_assert_ptr_null(conn_expired());
+    exchange(other, GET("/later?1"));
+    other->c->deadline = 0;
+    conn_postpone(other->c);
+    ck_assert_int_gt(other->c->deadline, 0);
+    ck_assert_ptr_null(conn_expired());
+    answer(1);
+    run();
+    expect_reply(other, 200, SAID("/later?1"));
+    conn_postpone(other->c); /* nothing is awaited: nothing happens */
+    expect_idle(other);
+}
+END_TEST
+
 /* ---- Others behind it, and before it ---- */
 
 /* The first, and as many more as _i says, are deferred. */
@@ -1117,6 +1419,15 @@ int main(void)
         { "gone", client_vanishes, 4 },
         { "gone", client_is_gone_when_it_comes, 1 },
         { "gone", half_closed_client_is_answered, 2 },
+        { "late", body_comes_in_pieces, 2 * FRAMINGS },
+        { "late", body_overtakes_the_loop, 1 },
+        { "late", body_backs_up, 2 },
+        { "late", body_breaks_off, 2 * FRAMINGS },
+        { "late", body_never_comes, 2 * FRAMINGS },
+        { "late", client_goes_within_the_body, 4 },
+        { "late", half_closed_client_gets_the_body, FRAMINGS },
+        { "late", stopping_within_the_body, COUNT(ways_to_stop) },
+        { "late", time_begins_anew, 1 },
         { "neighbours", a_hundred_behind_it, 10 },
         { "neighbours", nothing_is_read_meanwhile, 1 },
         { "neighbours", earlier_replies_are_unsent, 5 },
