@@ -939,7 +939,8 @@ START_TEST(awaited_answer_outlives_its_worker)
 
     server_start(&s, "");
     client_open(&a, &s);
-    ask(&a, "/sleep?ms=800");
+    ask(&a,
+        "/sleep?ms=1500"); /* longer than until the worker is told, on a busy machine */
     client_settle(&a);
     expect_reload(&s);
     client_expect(&a, &r, 200);
@@ -961,7 +962,7 @@ START_TEST(handlers_sleep_during_reloads)
     char target[32];
 
     server_start(&s, "");
-    snprintf(target, sizeof target, "/sleep?ms=%d", scaled_ms(800));
+    snprintf(target, sizeof target, "/sleep?ms=1500");
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < SLEEPERS; i++) {
             client_open(&sleepers[i], &s);
