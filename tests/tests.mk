@@ -19,6 +19,8 @@ $(TESTS):
 	$(call say,ld $@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -Wl,--wrap=_tcase_add_test -o $@ $^ $(CHECK_LIBS) -lhttp_parser $(EVENT_LIBS)
 
+$(B)/tests/test_queue: $(call obj,$(wildcard stage5_*/queue.c))
+
 # Put into a server with LD_PRELOAD, by tests/counts/counts.py.
 COUNTER := $(B)/tests/count_malloc.so
 $(B)/obj/tests/counts/count_malloc.o: ALL_CFLAGS += -fPIC
