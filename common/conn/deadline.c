@@ -172,7 +172,7 @@ struct conn *deadline_passed(void)
         struct conn *c = d->lists[clock].first;
 
         if (c && turn.now >= c->deadline)
-            passed = first_owned(d, clock);
+            passed = first_owned(d, (enum clock)clock);
         if (passed && turn.now < passed->deadline)
             passed = NULL;
     }
