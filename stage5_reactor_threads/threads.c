@@ -5,7 +5,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,13 +17,14 @@ static struct {
     struct deadlines *deadlines; /* borrowed */
     void (*serve)(struct conn *c);
     pthread_t ids[MAX_THREADS];
+    int numbers[MAX_THREADS]; /* what each is told: 0, 1 and so on */
 } threads;
 
 static void *work(void *number)
 {
     struct conn *c;
 
-    stats_join((int)(intptr_t)number);
+    stats_join(*(int *)number);
     deadline_share(threads.deadlines);
     while ((c = queue_take(threads.queue)))
         threads.serve(c);
@@ -56,7 +56,10 @@ void threads_start(const struct options *opt, struct queue *queue,
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     for (int i = 0; i < opt->threads; i++) {
-        int error = pthread_create(&threads.ids[i], NULL, work, (void *)(intptr_t)i);
+        int error;
+
+        threads.numbers[i] = i;
+        error = pthread_create(&threads.ids[i], NULL, work, &threads.numbers[i]);
 
         if (error != 0)
             die(EXIT_SYSTEM, "pthread_create: %s; give fewer --threads", strerror(error));
