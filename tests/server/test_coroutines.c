@@ -309,16 +309,17 @@ END_TEST
 /* Requests that wait upstream are answered by the old program while the new one serves. */
 START_TEST(reload_with_requests_upstream)
 {
-    char words[64];
+    char words[64], target[32];
 
     upstream_start();
     program_copy(); /* what is started from now on is the copy */
-    snprintf(words, sizeof words, "--upstream 127.0.0.1:%d --stop-timeout 10",
+    snprintf(words, sizeof words, "--upstream 127.0.0.1:%d --stop-timeout 30",
              upstream.port);
     server_start(&s, words);
+    snprintf(target, sizeof target, "/upstream?ms=%d", scaled_ms(1500));
     for (int i = 0; i < CROWD; i++) {
         client_open(&crowd[i], &s);
-        say(&crowd[i], "/upstream?ms=1000");
+        say(&crowd[i], target);
     }
     eventually(upstream_count("waiting") == CROWD, PATIENCE_MS);
     program_greet("hello again!");
