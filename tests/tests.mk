@@ -134,7 +134,7 @@ endif
 
 # The black-box tests first: they take longest, and two programs run at a time. What a request
 # costs is counted for the servers as they are, neither sanitized nor under valgrind.
-PLAIN_TESTS := "python3 tests/counts/counts.py $(B)" "python3 tests/test_bench.py" tests/bench_smoke.sh \
+PLAIN_TESTS := "tests/coroutines/switch.sh $(B)" "python3 tests/counts/counts.py $(B)" "python3 tests/test_bench.py" tests/bench_smoke.sh \
   "python3 tests/test_docs.py" "python3 docs/tools/check.py --static" "python3 tests/rooms.py"
 run-tests:
 	@tests/run.sh $(RUN_TESTS) \
