@@ -18,7 +18,7 @@ static struct options opt;
 static int listener;
 
 /* [stage1.serve] */
-/* Talk to one client until it is finished. Everybody else waits. */
+/* Talk to one client, and come back when it is finished. */
 static void serve(struct conn *c)
 {
     while (c->want != WANT_CLOSE) {

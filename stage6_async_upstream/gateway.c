@@ -22,6 +22,7 @@ struct question {
 
 static void on_event(evutil_socket_t fd, short what, void *arg);
 
+/* [stage6.wait-upstream] */
 /* Leave an event with the loop, once. To connect takes no longer than the client says; for
  * all else the connection has a clock, CLOCK_REPLY, which also ends a question that
  * cannot be watched. */

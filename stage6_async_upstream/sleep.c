@@ -8,6 +8,7 @@
 #include "conn/app.h"
 #include "loop.h"
 
+/* [stage6.nap] */
 /* What the handler would have had on its stack. */
 struct nap {
     struct job job; /* first */
@@ -18,6 +19,7 @@ struct nap {
     int64_t until_ns;
 };
 
+/* [stage6.sleep-on] */
 /* The loop's time is that at which its events of this turn came, and coarse. So the timer
  * may be early. */
 static void sleep_on(struct nap *nap)
@@ -40,6 +42,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     sleep_on(arg);
 }
 
+/* [stage6.cancel] */
 static void cancel(struct job *job)
 {
     struct nap *nap = (struct nap *)job;
@@ -48,6 +51,7 @@ static void cancel(struct job *job)
     free(nap);
 }
 
+/* [stage6.sleep] */
 void handler_sleep(struct conn *c, const struct request *req)
 {
     long ms = handler_number(c, req, "ms", HANDLER_MS_MAX);

@@ -19,6 +19,7 @@
 
 enum { SHARE = 16 }; /* calls that succeed in a row before others have their turn */
 
+/* The linker gives these names. NOLINTBEGIN(bugprone-reserved-identifier) */
 int __real_accept4(int fd, struct sockaddr *from, socklen_t *len, int flags);
 int __wrap_accept4(int fd, struct sockaddr *from, socklen_t *len, int flags);
 ssize_t __real_recv(int fd, void *bytes, size_t len, int flags);
@@ -41,6 +42,7 @@ int __real_setsockopt(int fd, int level, int name, const void *value, socklen_t 
 int __wrap_setsockopt(int fd, int level, int name, const void *value, socklen_t len);
 int __real_close(int fd);
 int __wrap_close(int fd);
+/* NOLINTEND(bugprone-reserved-identifier) */
 
 /* --- a call that may have to wait --------------------------------------------------- */
 
@@ -92,9 +94,8 @@ ssize_t __wrap_recv(int fd, void *bytes, size_t len, int flags)
 
         /* Less than there was room for: it was all, unless the end has come, too, of
          * which no further news would be told. */
-        if (n == -1 && errno == EAGAIN)
-            drained(fd, EPOLLIN);
-        else if (n > 0 && (size_t)n < len && !(d->ready & (EPOLLRDHUP | EPOLLHUP)))
+        if (n > 0 ? (size_t)n < len && !(d->ready & (EPOLLRDHUP | EPOLLHUP))
+                  : n == -1 && errno == EAGAIN)
             drained(fd, EPOLLIN);
         if (n >= 0 || (n == -1 && errno != EAGAIN))
             return n;

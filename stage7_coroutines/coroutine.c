@@ -52,6 +52,7 @@ static void begin(void)
     leave(coroutine_running);
 }
 
+/* [coroutine.resume] */
 /* Let it run until it leaves. */
 static void resume(struct coroutine *co)
 {

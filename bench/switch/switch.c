@@ -94,7 +94,7 @@ static void take_turns(int mine, long n)
 
 static void *other_thread(void *n)
 {
-    take_turns(1, (long)(intptr_t)n);
+    take_turns(1, *(const long *)n);
     return NULL;
 }
 
@@ -103,7 +103,7 @@ static void thread_trips(long n)
     pthread_t other;
 
     turn = 0;
-    if (pthread_create(&other, NULL, other_thread, (void *)(intptr_t)n) != 0)
+    if (pthread_create(&other, NULL, other_thread, &n) != 0)
         abort();
     take_turns(0, n);
     pthread_join(other, NULL);
@@ -120,7 +120,7 @@ static int by_size(const void *a, const void *b)
 
 static void measure(const char *name, void (*run)(long n), long n, int rounds)
 {
-    double ns[ROUNDS_MAX];
+    double ns[ROUNDS_MAX] = { 0 };
 
     run(n / 10); /* the first ones pay for what all use */
     for (int i = 0; i < rounds; i++) {

@@ -133,11 +133,12 @@ static unsigned long pid_of(int slot)
 
 static void show_stats(struct conn *c, const struct request *req)
 {
-    static _Thread_local char body[STATS_ROOM];
-    FILE *out = fmemopen(body, sizeof(body), "w");
+    char *body = malloc(STATS_ROOM); /* not shared: others may run while it is sent */
+    FILE *out = body ? fmemopen(body, STATS_ROOM, "w") : NULL;
     long len;
 
     if (out == NULL) {
+        free(body);
         handler_reply(c, req, 503, "no memory\n");
         return;
     }
@@ -161,6 +162,7 @@ static void show_stats(struct conn *c, const struct request *req)
     len = ftell(out);
     fclose(out);
     http_reply(c, req, 200, json, none, (struct slice){ body, (size_t)len });
+    free(body);
 }
 
 #define ALLOW(methods)                                                                   \

@@ -6,6 +6,7 @@
 
 #include "app/handler.h"
 
+/* [sleep.blocking] */
 void handler_sleep(struct conn *c, const struct request *req)
 {
     long ms = handler_number(c, req, "ms", HANDLER_MS_MAX);

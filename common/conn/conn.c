@@ -111,11 +111,14 @@ void conn_count_answers(const struct conn *c, uint32_t n)
     stats_add(&stats->requests, n);
 }
 
+/* [conn.answered] */
 void conn_answered(struct conn *c)
 {
     c->requests++;
-    if (!c->deferred)
+    if (!c->deferred) {
+        assert(turn.conn == c); /* else it was answered before */
         return;
+    }
     c->would_block = false;
     forget_message(c);
     if (turn.conn == c)

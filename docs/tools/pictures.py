@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """pictures.py - draw the pictures of docs/pictures/ anew.
 
-What they show is in picture_time.py, picture_kernel.py, picture_stages.py and the like. check.py asks
-whether those in the tree are still what is drawn.
+What they show is in the files picture_*.py. check.py asks whether those in the tree are still what
+is drawn.
 """
 import sys
 
@@ -10,14 +10,17 @@ sys.dont_write_bytecode = True  # no files next to the sources
 
 import os  # noqa: E402
 
+import picture_callbacks  # noqa: E402
+import picture_coroutines  # noqa: E402
 import picture_kernel  # noqa: E402
 import picture_stages  # noqa: E402
 import picture_threads  # noqa: E402
 import picture_time  # noqa: E402
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "pictures")
-PICTURES = {**picture_stages.PICTURES, **picture_kernel.PICTURES, **picture_time.PICTURES,
-            **picture_threads.PICTURES}
+PICTURES = {**picture_callbacks.PICTURES, **picture_coroutines.PICTURES,
+            **picture_kernel.PICTURES, **picture_stages.PICTURES,
+            **picture_threads.PICTURES, **picture_time.PICTURES}
 
 
 def read(path: str) -> str:

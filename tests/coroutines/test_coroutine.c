@@ -226,15 +226,21 @@ static long resident_kib(void)
     return pages * 4;
 }
 
+/* Memory is used, for all the compiler knows. */
+static void use(const char *bytes)
+{
+    __asm__ volatile("" : : "r"(bytes) : "memory");
+}
+
 static void use_40000(void *arg)
 {
-    volatile char much[40000];
+    char much[40000];
 
     (void)arg;
-    for (size_t i = 0; i < sizeof(much); i += PAGE / 2)
-        much[i] = 1;
+    memset(much, 1, sizeof(much));
+    use(much);
     coroutine_sleep();
-    much[0] = 2;
+    use(much);
 }
 
 /* 2,000 stacks of ten pages each: more than half of the 80 MB are gone when they have ended. */
@@ -261,12 +267,12 @@ END_TEST
 
 static void go_down(void *bytes)
 {
-    volatile char much[1024];
+    char much[1024];
 
-    much[0] = 1;
+    use(much);
     if ((intptr_t)bytes > 1024)
         go_down((void *)((intptr_t)bytes - 1024));
-    much[1023] = much[0];
+    use(much);
 }
 
 START_TEST(depth_is_known)

@@ -129,6 +129,28 @@ START_TEST(cancelled_by_a_reset)
 }
 END_TEST
 
+/* The same in the middle of an answer whose rest does not come, which is waited for on its way
+ * out. */
+START_TEST(cancelled_within_a_body)
+{
+    start_before_upstream("");
+    for (int i = 0; i < CROWD; i++) {
+        client_open(&crowd[i], &s);
+        say(&crowd[i], "/upstream?n=1000&fault=stall");
+    }
+    for (int i = 0; i < CROWD; i++)
+        eventually(recv(crowd[i].fd, crowd[i].in, 1, MSG_PEEK | MSG_DONTWAIT) == 1,
+                   PATIENCE_MS);
+    ck_assert_int_eq(upstream_count("open"), CROWD);
+    for (int i = 0; i < CROWD; i++)
+        client_reset(&crowd[i]);
+    eventually(upstream_count("open") == 0, 2000);
+    eventually(count("connections") <= 1, 1000);
+    server_stop(&s);
+    server_stop(&upstream);
+}
+END_TEST
+
 /* One that only shuts its side waits for its answer still. */
 START_TEST(not_cancelled_by_a_half_close)
 {
@@ -309,16 +331,17 @@ END_TEST
 /* Requests that wait upstream are answered by the old program while the new one serves. */
 START_TEST(reload_with_requests_upstream)
 {
-    char words[64];
+    char words[64], target[32];
 
     upstream_start();
     program_copy(); /* what is started from now on is the copy */
-    snprintf(words, sizeof words, "--upstream 127.0.0.1:%d --stop-timeout 10",
+    snprintf(words, sizeof words, "--upstream 127.0.0.1:%d --stop-timeout 30",
              upstream.port);
     server_start(&s, words);
+    snprintf(target, sizeof target, "/upstream?ms=%d", scaled_ms(1500));
     for (int i = 0; i < CROWD; i++) {
         client_open(&crowd[i], &s);
-        say(&crowd[i], "/upstream?ms=1000");
+        say(&crowd[i], target);
     }
     eventually(upstream_count("waiting") == CROWD, PATIENCE_MS);
     program_greet("hello again!");
@@ -536,6 +559,7 @@ static void add_all(TCase *tc)
     tcase_add_checked_fixture(tc, set_up, tear_down);
     tcase_add_test(tc, serve_is_stage_1s);
     tcase_add_test(tc, cancelled_by_a_reset);
+    tcase_add_test(tc, cancelled_within_a_body);
     tcase_add_test(tc, not_cancelled_by_a_half_close);
     tcase_add_test(tc, coroutines_limit);
     tcase_add_test(tc, connections_limit);
