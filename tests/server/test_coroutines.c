@@ -331,7 +331,7 @@ static void read_some(struct client *c, size_t *seen)
 {
     static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz";
     struct pollfd p = { c->fd, POLLIN, 0 };
-    char bytes[3000];
+    char bytes[30000];
     ssize_t n;
 
     ck_assert_int_eq(poll(&p, 1, scaled_ms(PATIENCE_MS)), 1);
@@ -358,13 +358,13 @@ static void read_head(struct client *c)
  * piece, and that piece stood where the others' are made. */
 START_TEST(slow_readers_get_their_own)
 {
-    enum { READERS = 6, BYTES = 1000000 };
+    enum { READERS = 6, BYTES = 12000000 }; /* far more than a socket holds */
     size_t seen[READERS] = { 0 };
 
     server_start(&s, "-w 1");
     for (int i = 0; i < READERS; i++) {
         crowd[i] = (struct client){ .fd = connect_small(&s) };
-        say(&crowd[i], "/bytes?n=1000000");
+        say(&crowd[i], "/bytes?n=12000000");
     }
     for (int i = 0; i < READERS; i++)
         read_head(&crowd[i]);
