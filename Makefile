@@ -1,6 +1,6 @@
 # One Makefile for the whole suite. `make help` says what there is.
-# Flavours build in folders of their own: SANITIZE=address,undefined, VALGRIND=1 and
-# DEBUG=1; any other with B=build/NAME, for example `make CC=clang B=build/clang`.
+# Flavours build in folders of their own: SANITIZE=address,undefined, SANITIZE=thread,
+# VALGRIND=1 and DEBUG=1; any other with B=build/NAME, for example `make CC=clang B=build/clang`.
 
 # A stage is a folder with facts. STAGES="..." chooses for `make bench`; all are built.
 ifeq ($(origin STAGES),command line)
@@ -108,7 +108,7 @@ help: ## print this
 	  awk -F '\t' '{ printf "%-26s  %s\n", $$1, $$2 }'
 
 ## CC compiler: gcc (default) or clang
-## SANITIZE of gcc and clang: make test SANITIZE=address,undefined
+## SANITIZE of gcc and clang: make test SANITIZE=address,undefined, or thread
 ## VALGRIND 1: make test VALGRIND=1
 ## DEBUG 1: as make debug; make one T=conn DEBUG=1
 ## B folder that is built into: make CC=clang B=build/clang

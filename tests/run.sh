@@ -58,6 +58,7 @@ report() {
 if [ "${1-}" = --one ]; then
     command=$2
     name=${command#python3 }
+    case $name in env\ *) name=${name#env * } ;; esac
     name=${name%% *}
     name=${name##*/}
     log=$dir/$name.log

@@ -19,6 +19,7 @@ import random  # noqa: E402
 import re  # noqa: E402
 import resource  # noqa: E402
 import shutil  # noqa: E402
+import signal  # noqa: E402
 import socket  # noqa: E402
 import struct  # noqa: E402
 import subprocess  # noqa: E402
@@ -139,6 +140,15 @@ class Processes(unittest.TestCase):
         self.assertFalse(processes.readable(high, 0))
         os.write(into, b"x")
         self.assertTrue(processes.readable(high, 5))
+
+
+    def test_signals_that_are_caught(self) -> None:
+        status = "Name:\twrk\nSigCgt:\t0000000000000002\n"
+        with mock.patch("lib.measure.read", return_value=status):
+            self.assertTrue(measure.catches(1, signal.SIGINT))
+            self.assertFalse(measure.catches(1, signal.SIGTERM))
+        with mock.patch("lib.measure.read", return_value=""):
+            self.assertFalse(measure.catches(1, signal.SIGINT))
 
 
 class Statistics(unittest.TestCase):

@@ -20,6 +20,7 @@ from results import Row
 WRK = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "wrk")
 TICKS = os.sysconf("SC_CLK_TCK")
 WRK_TIMEOUT_SECONDS = 10  # wrk's own default is 2 s, and answers later than that count as lost
+START_SECONDS = 5         # that it may take to begin
 REPORT_LUA = os.path.join(WRK, "report.lua")
 PIPELINE_LUA = os.path.join(WRK, "pipeline.lua")
 GENERATOR_BOUND = 0.95    # a generator that used more than this of its cpu was the bottleneck
@@ -285,6 +286,12 @@ def parse_wrk(text: str) -> dict[str, Any]:
     raise ToolError(f"wrk said: {' / '.join(text.split(chr(10)))[-200:]}")
 
 
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for the signal. proc_pid_status(5)."""
+    match = re.search(r"^SigCgt:\s+([0-9a-f]+)", read(f"/proc/{pid}/status"), re.M)
+    return bool(match and int(match.group(1), 16) >> (number - 1) & 1)
+
+
 class Load:
     """wrk at work on a port. It knows whole seconds only, so SIGINT ends it sooner."""
 
@@ -306,13 +313,22 @@ class Load:
         """End it `seconds` after it began; returns what report.lua counted, and the share of
         one cpu that it used itself."""
         if not processes.ended(self.process, max(0, self.began + seconds - time.monotonic())):
-            os.kill(self.process.pid, signal.SIGINT)
+            self.interrupt()
         text = processes.read_all(self.process.stdout, 15)
         processes.ended(self.process, 1)
         cpu_s = processes.reap(self.process)[1]
         found = parse_wrk(text)
         found["generator_cpu_share"] = cpu_s * 1e6 / found["duration_us"]
         return found
+
+    def interrupt(self) -> None:
+        """SIGINT, once wrk has a handler for it: where the cpus are busy it may not even have
+        begun, and would end without a word."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and not catches(self.process.pid, signal.SIGINT):
+            if processes.ended(self.process, 0.005):
+                return
+        os.kill(self.process.pid, signal.SIGINT)
 
 
 def load_row(wrk_result: dict[str, Any], usage: Usage, clients: int,

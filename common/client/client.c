@@ -151,10 +151,8 @@ static void parse_head(struct client *cl)
  * is kept for whoever needs it next. */
 static bool make_room(struct client *cl)
 {
-    if (cl->buf == NULL && cl->pool->spare) {
-        cl->buf = cl->pool->spare;
-        cl->pool->spare = NULL;
-    }
+    if (cl->buf == NULL)
+        cl->buf = client_pool_take_buffer(cl->pool);
     if (cl->buf == NULL)
         cl->buf = malloc(CLIENT_BUFFER);
     if (cl->buf == NULL)
@@ -168,9 +166,7 @@ static bool make_room(struct client *cl)
 
 static void drop_buffer(struct client *cl)
 {
-    if (cl->buf && cl->pool->spare == NULL)
-        cl->pool->spare = cl->buf;
-    else
+    if (cl->buf && !client_pool_keep_buffer(cl->pool, cl->buf))
         free(cl->buf);
     cl->buf = NULL;
     cl->start = cl->end = 0;

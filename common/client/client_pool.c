@@ -137,6 +137,29 @@ void client_pool_close(struct client_pool *pool, int fd)
     leave_place(pool);
 }
 
+char *client_pool_take_buffer(struct client_pool *pool)
+{
+    char *buffer;
+
+    pthread_mutex_lock(&pool->lock);
+    buffer = pool->buffer;
+    pool->buffer = NULL;
+    pthread_mutex_unlock(&pool->lock);
+    return buffer;
+}
+
+bool client_pool_keep_buffer(struct client_pool *pool, char *buffer)
+{
+    bool kept;
+
+    pthread_mutex_lock(&pool->lock);
+    kept = pool->buffer == NULL;
+    if (kept)
+        pool->buffer = buffer;
+    pthread_mutex_unlock(&pool->lock);
+    return kept;
+}
+
 void client_pool_empty(struct client_pool *pool)
 {
     int fd;
@@ -144,8 +167,8 @@ void client_pool_empty(struct client_pool *pool)
     while ((fd = last_idle(pool)) != -1)
         client_pool_close(pool, fd);
     free(pool->idle_fds);
-    free(pool->spare);
+    free(pool->buffer);
     pool->idle_fds = NULL;
-    pool->spare = NULL;
+    pool->buffer = NULL;
     pool->idle_room = 0;
 }

@@ -9,6 +9,7 @@
 #define CLIENT_POOL_H
 
 #include <pthread.h>
+#include <stdbool.h>
 
 #include "base/address.h"
 
@@ -22,8 +23,7 @@ struct client_pool {
     int idle; /* of these: as many as were in use at once, and were not closed since */
     int idle_room; /* numbers that idle_fds has room for */
     int *idle_fds; /* owned, and the connections, too; used last: last */
-    char
-        *spare; /* owned: a buffer that no exchange needs now, for the next; NULL: none */
+    char *buffer;  /* owned: one that no exchange needs now; NULL: none */
 };
 
 /* An idle connection over which nothing has come, neither bytes nor an end: the one used
@@ -39,6 +39,11 @@ void client_pool_give(struct client_pool *pool, int fd);
 
 /* Back from use, to be closed. */
 void client_pool_close(struct client_pool *pool, int fd);
+
+/* A buffer that an exchange has left behind, for another; NULL: there is none. One is kept
+ * at most: false, there is one already. All of them are equally long. */
+char *client_pool_take_buffer(struct client_pool *pool);
+bool client_pool_keep_buffer(struct client_pool *pool, char *buffer);
 
 /* Close all that are idle, and free what the pool owns. */
 void client_pool_empty(struct client_pool *pool);

@@ -93,8 +93,8 @@ void conn_fill(struct conn *c);
  * already been read. After: as conn_fill(). Sources: send(2). */
 void conn_drain(struct conn *c);
 
-/* Milliseconds until the first deadline, at least 0; -1: there is none. For select(2) and
- * kin. */
+/* Milliseconds until the first deadline, or less; at least 0. -1: there is none. For
+ * select(2) and kin. */
 int conn_timeout_ms(void);
 
 /* A connection whose time is up, or one whose answer came (conn_answered()): conn_drain()

@@ -142,11 +142,15 @@ static int64_t find_first(const struct deadlines *d)
     return first;
 }
 
+/* A wait that ends too early does no harm, so the lists are not looked through each time. */
 int deadline_next_ms(void)
 {
     struct deadlines *d = enter();
-    int64_t first = d->first = d->planned = find_first(d);
+    int64_t first;
 
+    if (turn.now >= d->first || conn_count == 0)
+        d->first = find_first(d);
+    first = d->planned = d->first;
     leave();
     if (first == INT64_MAX)
         return -1;
@@ -162,20 +166,25 @@ struct conn *deadline_first(enum clock clock)
     return c;
 }
 
+static struct conn *find_passed(struct deadlines *d)
+{
+    for (int clock = 0; clock < CLOCKS; clock++) {
+        struct conn *c = d->lists[clock].first;
+
+        if (c && turn.now >= c->deadline && (c = first_owned(d, clock)) &&
+            turn.now >= c->deadline)
+            return c;
+    }
+    return NULL;
+}
+
 struct conn *deadline_passed(void)
 {
     struct deadlines *d = enter();
-    struct conn *passed = NULL;
+    struct conn *passed;
 
     turn.now = clock_ms();
-    for (int clock = 0; turn.now >= d->first && !passed && clock < CLOCKS; clock++) {
-        struct conn *c = d->lists[clock].first;
-
-        if (c && turn.now >= c->deadline)
-            passed = first_owned(d, clock);
-        if (passed && turn.now < passed->deadline)
-            passed = NULL;
-    }
+    passed = turn.now < d->first ? NULL : find_passed(d);
     leave();
     return passed;
 }

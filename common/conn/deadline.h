@@ -49,8 +49,8 @@ void deadline_start(struct conn *c, enum clock clock);
  * the socket's own time-out sees to that, SO_RCVTIMEO in socket(7). */
 void deadline_bound(struct conn *c);
 
-/* Milliseconds from turn.now until the first deadline of this thread, at least 0; -1:
- * there is none. */
+/* Milliseconds from turn.now until the first deadline of this thread, or less, for it may
+ * have moved on; at least 0. -1: there is none. */
 int deadline_next_ms(void);
 
 /* One whose time is up; NULL: there is none. Reads the clock. */

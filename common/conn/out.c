@@ -58,7 +58,7 @@ static size_t send_or_keep(struct conn *c, const char *bytes, size_t len)
     return sent;
 }
 
-static size_t flush_scratch(struct conn *c)
+static inline size_t flush_scratch(struct conn *c)
 {
     size_t sent = 0;
 

@@ -325,7 +325,7 @@ static bool can_go_on(const struct conn *c)
                           .events = c->want == WANT_WRITE ? POLLOUT : POLLIN };
     int n;
 
-    while ((n = poll(&way, 1, 0)) == -1) /* EINTR */
+    while ((n = poll(&way, 1, 0)) == -1 && errno == EINTR)
         continue;
     return n > 0;
 }

@@ -676,12 +676,9 @@ static void add_without_master(TCase *tc)
 int main(void)
 {
     static const struct control_case cases[] = {
-        { "stage4-reuseport", add_all },
-        { "stage2", add_of_stage2 },
-        { "stage5", add_of_stage2 },
-        { "stage7-own", add_of_stage2 },
-        { "stage1", add_without_master },
-        { "stage3", add_without_master },
+        { "stage4-reuseport", add_all },  { "stage2", add_of_stage2 },
+        { "stage5", add_of_stage2 },      { "stage7-own", add_of_stage2 },
+        { "stage1", add_without_master }, { "stage3", add_without_master },
     };
 
     return control_run("control", cases, sizeof cases / sizeof cases[0], 60);

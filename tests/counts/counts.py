@@ -49,7 +49,7 @@ OTHER_COMPILER = 1.2
 # What a model needs besides a recv, a send and a wait. With threads: the loop wakes one; that one
 # goes to sleep, and unlocks a mutex which pthread_cond_wait(3) has locked as if others waited for
 # it; and the connection is watched again. Rarely one more: who is woken meets a lock.
-MORE_CALLS = {"threads": {"futex": 3.1, "epoll_ctl": 1}}
+MORE_CALLS: dict[str, dict[str, float]] = {"threads": {"futex": 3.1, "epoll_ctl": 1}}
 WAITS = {"select", "pselect6", "poll", "ppoll", "epoll_wait", "epoll_pwait"}
 
 
@@ -265,8 +265,8 @@ def complaints(command: list[str], mode: stages.Mode, calls: dict[str, float],
     """What differs from the promise: one recv, one send, at most one wait, nothing else but what
     the model needs. Edge-triggered, this server reads until EAGAIN: one recv more."""
     receives = 2 if "--trigger=edge" in command else 1
-    allowed = {"recvfrom": receives, "sendto": 1, **dict.fromkeys(WAITS, 1),
-               **MORE_CALLS.get(mode.model, {})}
+    allowed: dict[str, float] = {"recvfrom": receives, "sendto": 1, **dict.fromkeys(WAITS, 1),
+                                 **MORE_CALLS.get(mode.model, {})}
     found = [f"{n:.2f} {name} per request, {allowed.get(name, 0):.2f} allowed"
              for name, n in calls.items() if n > allowed.get(name, 0) + 0.01]
     if calls.get("recvfrom", 0) < receives - 0.01 or calls.get("sendto", 0) < 0.99:

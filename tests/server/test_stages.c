@@ -623,11 +623,11 @@ START_TEST(computing_handler_holds_up_all)
     ask(&sleeper, "/sleep?ms=200");
     client_settle(&sleeper);
     began = clock_ms();
-    ask(&busy, "/burn?ms=600");
+    ask(&busy, "/burn?ms=400");
     client_settle(&busy);
     ask(&fresh, "/");
     client_expect(&fresh, &r, 200);
-    ck_assert_int_ge(clock_ms() - began, 500);
+    ck_assert_int_ge(clock_ms() - began, 350);
     client_expect(&sleeper, &r, 200);
     client_expect(&busy, &r, 200);
     client_close(&busy);

@@ -4,6 +4,7 @@
 
 #include <check.h>
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -158,6 +159,49 @@ START_TEST(all_slots)
 }
 END_TEST
 
+static void *count_as_thread_1(void *unused)
+{
+    (void)unused;
+    stats_join(1);
+    stats_add(&stats->requests, 3);
+    stats_sub(&stats->connections, 1);
+    stats_set(&stats->busy_since_ms, 400);
+    stats_conn(7)->requests = 3;
+    return NULL;
+}
+
+/* Threads count each in a cell of its own, and what is shown is the sum. */
+START_TEST(threads_are_taken_together)
+{
+    struct stats total;
+    pthread_t thread;
+
+    make_board(2);
+    stats_take(1, 0);
+    stats_threads(2);
+    stats_add(&stats->connections, 2);
+    stats_add(&stats->requests, 1);
+    stats_set(&stats->busy_since_ms, 500);
+    ck_assert_int_eq(pthread_create(&thread, NULL, count_as_thread_1, NULL), 0);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    ck_assert_uint_eq(stats_get(&stats->requests), 1);
+    stats_total(stats_cell(1, 0), &total);
+    ck_assert_uint_eq(stats_get(&total.requests), 4);
+    ck_assert_uint_eq(stats_get(&total.connections), 1);
+    ck_assert_uint_eq(stats_get(&total.busy_since_ms), 400); /* the one that is longest */
+    ck_assert_uint_eq(stats_get(&total.pid), (uint64_t)getpid());
+    ck_assert_uint_eq(stats_conns(stats_cell(1, 0))[7].requests, 3);
+    stats_total(stats_cell(1, 1), &total);
+    ck_assert_uint_eq(stats_get(&total.requests), 0);
+    stats_take(1, 0); /* a successor: only counters are left */
+    stats_total(stats, &total);
+    ck_assert_uint_eq(stats_get(&total.requests), 4);
+    ck_assert_uint_eq(stats_get(&total.requests_before), 4);
+    ck_assert_uint_eq(stats_get(&total.connections), 0);
+    ck_assert_uint_eq(stats_get(&total.busy_since_ms), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("stats");
@@ -172,6 +216,7 @@ int main(void)
     tcase_add_test(t, every_descriptor);
     tcase_add_test(t, is_found_by_pid);
     tcase_add_test(t, all_slots);
+    tcase_add_test(t, threads_are_taken_together);
     suite_add_tcase(s, t);
 
     SRunner *sr = srunner_create(s);
