@@ -30,7 +30,7 @@ static void side(void)
     double total = 0;
 
     for (int i = 0; i < 12; i++) {
-        whole[i] = (uint64_t)(me * 1000 + i);
+        whole[i] = (uint64_t)me * 1000 + (uint64_t)i;
         broken[i] = me * 1000 + i / 8.0;
     }
     for (int round = 0; round < ROUNDS; round++) {
@@ -46,7 +46,7 @@ static void side(void)
     }
     /* The same without any switch between. */
     for (int i = 0; i < 12; i++) {
-        uint64_t w = (uint64_t)(me * 1000 + i);
+        uint64_t w = (uint64_t)me * 1000 + (uint64_t)i;
         double b = me * 1000 + i / 8.0;
 
         for (int round = 0; round < ROUNDS; round++) {

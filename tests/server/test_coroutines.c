@@ -326,6 +326,59 @@ START_TEST(endless_pipelines_share)
 }
 END_TEST
 
+/* A bit more of a body of letters; seen: bytes of it so far. */
+static void read_some(struct client *c, size_t *seen)
+{
+    static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz";
+    struct pollfd p = { c->fd, POLLIN, 0 };
+    char bytes[30000];
+    ssize_t n;
+
+    ck_assert_int_eq(poll(&p, 1, scaled_ms(PATIENCE_MS)), 1);
+    n = recv(c->fd, bytes, sizeof bytes, 0);
+    ck_assert_int_gt(n, 0);
+    for (ssize_t at = 0; at < n; at++, ++*seen)
+        if (bytes[at] != alphabet[*seen % 26])
+            ck_abort_msg("byte %zu is '%c'", *seen, bytes[at]);
+}
+
+static void read_head(struct client *c)
+{
+    struct pollfd p = { c->fd, POLLIN, 0 };
+    char last[4] = "";
+
+    while (memcmp(last, "\r\n\r\n", 4) != 0) {
+        memmove(last, last + 1, 3);
+        ck_assert_int_eq(poll(&p, 1, scaled_ms(PATIENCE_MS)), 1);
+        ck_assert_int_eq(recv(c->fd, last + 3, 1, 0), 1);
+    }
+}
+
+/* They read by turns, one faster than the other, so each is waited for in the middle of a
+ * piece, and that piece stood where the others' are made. */
+START_TEST(slow_readers_get_their_own)
+{
+    enum { READERS = 6, BYTES = 12000000 }; /* far more than a socket holds */
+    size_t seen[READERS] = { 0 };
+
+    server_start(&s, "-w 1");
+    for (int i = 0; i < READERS; i++) {
+        crowd[i] = (struct client){ .fd = connect_small(&s) };
+        say(&crowd[i], "/bytes?n=12000000");
+    }
+    for (int i = 0; i < READERS; i++)
+        read_head(&crowd[i]);
+    while (seen[0] < BYTES) {
+        for (int i = 0; i < READERS; i++)
+            for (int times = 0; times <= i && seen[i] < BYTES; times++)
+                read_some(&crowd[i], &seen[i]);
+    }
+    for (int i = 0; i < READERS; i++)
+        client_close(&crowd[i]);
+    server_stop(&s);
+}
+END_TEST
+
 /* ---- a stopping server ---- */
 
 /* Requests that wait upstream are answered by the old program while the new one serves. */
@@ -567,6 +620,7 @@ static void add_all(TCase *tc)
     tcase_add_test(tc, one_that_computes_holds_all);
     tcase_add_test(tc, those_that_wait_hold_nobody);
     tcase_add_test(tc, endless_pipelines_share);
+    tcase_add_test(tc, slow_readers_get_their_own);
     tcase_add_test(tc, reload_with_requests_upstream);
     tcase_add_test(tc, overflow);
     tcase_add_test(tc, stack_option);
