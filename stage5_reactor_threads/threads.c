@@ -3,7 +3,6 @@
 #include "threads.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,15 +30,6 @@ static void *work(void *number)
     return NULL;
 }
 
-/* Who is woken does not push aside who runs, sched(7): so the loop finds several events at a
- * time, and a thread several connections. Without that most of what a request costs more
- * than in stage 4 is switching between threads. */
-static void batch(void)
-{
-    if (sched_getscheduler(0) == SCHED_OTHER)
-        sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){ 0 });
-}
-
 void threads_start(const struct options *opt, struct queue *queue,
                    struct deadlines *deadlines, void (*serve)(struct conn *c))
 {
@@ -52,15 +42,13 @@ void threads_start(const struct options *opt, struct queue *queue,
     deadline_share(deadlines);
     queue_open(queue, opt->queue);
     stats_threads(opt->threads);
-    batch(); /* new threads inherit it, and the mask of signals */
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* a new thread inherits it */
     for (int i = 0; i < opt->threads; i++) {
         int error;
 
         threads.numbers[i] = i;
         error = pthread_create(&threads.ids[i], NULL, work, &threads.numbers[i]);
-
         if (error != 0)
             die(EXIT_SYSTEM, "pthread_create: %s; give fewer --threads", strerror(error));
     }
