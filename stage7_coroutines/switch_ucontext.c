@@ -1,6 +1,6 @@
 /* switch_ucontext.c - switch.h for all other processors: swapcontext(3).
- * Does not: come near switch.S in speed. Two system calls of each switch keep a signal
- * mask that is the same on both sides. */
+ * Does not: come near switch.S in speed. A system call of each switch keeps a signal mask
+ * that is the same on both sides. */
 #include "switch.h"
 
 #if (!defined(__x86_64__) && !defined(__aarch64__)) || defined(SWITCH_UCONTEXT)

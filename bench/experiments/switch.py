@@ -16,7 +16,7 @@ SWITCH_SECONDS = 60  # that the program may take
 GOAL_NS = 5.0
 # What stands in a name, and between how many ns a switch of that kind is: from the depth of many
 # calls, where nothing is predicted; registers saved and loaded, within what the processor expects
-# of a return or against it; with two system calls for the mask of signals; by the scheduler, to
+# of a return or against it; with a system call for the mask of signals; by the scheduler, to
 # another thread and back.
 KINDS = [(r"\bdeep\b", None), (r"\bjmp\b", (0.5, GOAL_NS)), (r"\bret\b", (GOAL_NS, 30.0)),
          (r"\bucontext\b", (100.0, 700.0)), (r"\bthreads?\b", (800.0, 8000.0))]
@@ -70,8 +70,8 @@ def switch_result(rows: list[Row]) -> Findings:
         prediction={
             "text": ("A switch of stacks is some twenty instructions: a few ns. It costs several "
                      "times that if it ends in a return, to another place than the processor "
-                     "predicts. ucontext keeps the mask of signals, too, which takes two system "
-                     "calls. To wake another thread and sleep takes the scheduler: thousands."),
+                     "predicts. ucontext keeps the mask of signals, too, which takes a system "
+                     "call. To wake another thread and sleep takes the scheduler: thousands."),
             "value": {"goal_ns": GOAL_NS}},
         rows=rows, finding=f"ns a switch: {told}. {checks.sentence(found)}",
         figure={"panels": [{"kind": "bars", "x_label": "ns a switch", "x_log": 10,

@@ -168,7 +168,7 @@ int main(int argc, char **argv)
     measure("ret, one side 8 calls deep", trips, MANY, (int)rounds);
 #endif
     prepare(switch_ucontext, prepare_ucontext, at_once);
-    measure("ucontext: two system calls each", trips, SOME, (int)rounds);
+    measure("ucontext: a system call each", trips, SOME, (int)rounds);
     measure("two threads, mutex and condition variable", thread_trips, FEW, (int)rounds);
     return 0;
 }
