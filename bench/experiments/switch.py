@@ -23,9 +23,16 @@ KINDS = [(r"\bdeep\b", None), (r"\bjmp\b", (0.5, GOAL_NS)), (r"\bret\b", (GOAL_N
 LINE = re.compile(r"^(\S.*?)\s+(\d[\d.]*)(?: ns)?(?:\s+\((\d[\d.]*) to (\d[\d.]*)\))?$", re.M)
 
 
+def kind(name: str) -> str:
+    """ "jmp", "deep-ret" and so on: the words by which its kind is known."""
+    words = [word for word in ("deep", "jmp", "ret", "ucontext", "thread")
+             if re.search(rf"\b{word}s?\b", name)]
+    return "-".join(words) or "other"
+
+
 def parse(text: str) -> list[Row]:
     """A row for each line."""
-    return [{"candidate": "switch", "label": name, "ns": float(ns),
+    return [{"candidate": kind(name), "label": name, "ns": float(ns),
              "ns_min": float(least) if least else None, "ns_max": float(most) if most else None}
             for name, ns, least, most in LINE.findall(text)]
 
