@@ -414,6 +414,13 @@ int options_max_fds(void)
     return limit.rlim_cur < MILLION ? (int)limit.rlim_cur : MILLION;
 }
 
+static int default_workers(void)
+{
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return cpus < 1 ? 1 : cpus > MAX_WORKERS ? MAX_WORKERS : (int)cpus;
+}
+
 struct options options_parse(int argc, char **argv, unsigned features)
 {
     static struct argp_option offered[TABLE + 1];
@@ -424,7 +431,6 @@ struct options options_parse(int argc, char **argv, unsigned features)
                                  ? "[start|stop|restart|reload|status|connections]"
                                  : "[start|stop|status]",
                          .doc = "Serve one small web application; see README.md." };
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     struct options opt = { .name = program_invocation_short_name,
                            .address = OPTIONS_ADDRESS,
                            .port = 8080,
@@ -447,7 +453,7 @@ struct options options_parse(int argc, char **argv, unsigned features)
     log_setup();
     offered_features = features;
     if (features & OPTIONS_WORKERS)
-        opt.workers = cpus < 1 ? 1 : cpus > MAX_WORKERS ? MAX_WORKERS : (int)cpus;
+        opt.workers = default_workers();
     for (int i = 0; i < TABLE; i++)
         if (table[i].features == 0 || table[i].features & features)
             offered[n++] = table[i].option;

@@ -96,6 +96,27 @@ static void print_load(const char *format)
         printf(format, load[0], load[1], load[2]);
 }
 
+static void worker_json(uint32_t slot, const struct stats *cell, const char *comma)
+{
+    pid_t pid = (pid_t)stats_get(&cell->pid);
+    char state[32];
+
+    printf("%s{\"worker\":%u,\"pid\":%d,\"state\":\"%s\",\"memory_kib\":%ld,"
+           "\"listening\":\"%s:%d\",\"connections\":%lu,\"accepted\":%lu,"
+           "\"requests\":%lu,"
+           "\"requests_per_s\":%.1f,\"send_failures\":%lu,\"waiting\":%lu,"
+           "\"stack_used\":%lu,\"timeouts\":%lu,"
+           "\"restarts\":%lu,\"last_exit_status\":%lu}",
+           comma, slot, (int)pid, state_of(cell, state, sizeof(state)), resident_kib(pid),
+           board->address, board->port, (unsigned long)stats_get(&cell->connections),
+           (unsigned long)stats_get(&cell->accepted), (unsigned long)own_requests(cell),
+           per_second(cell), (unsigned long)stats_get(&cell->send_failures),
+           (unsigned long)stats_get(&cell->waiting),
+           (unsigned long)stats_get(&cell->stack_used),
+           (unsigned long)stats_get(&cell->timeouts), (unsigned long)restarts_in(slot),
+           (unsigned long)stats_get(&cell->exit_status));
+}
+
 static void status_json(void)
 {
     const char *comma = "\n";
@@ -110,31 +131,13 @@ static void status_json(void)
     print_load("\"load\":[%.2f,%.2f,%.2f],");
     fputs("\"workers\":[", stdout);
     for (uint32_t i = 0; i < SIDES * board->slots; i++) {
-        pid_t pid = (pid_t)stats_get(&board->cells[i].pid);
         struct stats total;
-        const struct stats *cell = &total;
-        char state[32];
 
-        if (pid == 0 && (i % SIDES || stats_get(&board->cells[i + 1].pid)))
-            continue;
         stats_total(&board->cells[i], &total);
-        printf("%s{\"worker\":%u,\"pid\":%d,\"state\":\"%s\",\"memory_kib\":%ld,"
-               "\"listening\":\"%s:%d\",\"connections\":%lu,\"accepted\":%lu,"
-               "\"requests\":%lu,"
-               "\"requests_per_s\":%.1f,\"send_failures\":%lu,\"waiting\":%lu,"
-               "\"stack_used\":%lu,\"timeouts\":%lu,"
-               "\"restarts\":%lu,\"last_exit_status\":%lu}",
-               comma, i / SIDES, (int)pid, state_of(cell, state, sizeof(state)),
-               resident_kib(pid), board->address, board->port,
-               (unsigned long)stats_get(&cell->connections),
-               (unsigned long)stats_get(&cell->accepted),
-               (unsigned long)own_requests(cell), per_second(cell),
-               (unsigned long)stats_get(&cell->send_failures),
-               (unsigned long)stats_get(&cell->waiting),
-               (unsigned long)stats_get(&cell->stack_used),
-               (unsigned long)stats_get(&cell->timeouts),
-               (unsigned long)restarts_in(i / SIDES),
-               (unsigned long)stats_get(&cell->exit_status));
+        if (stats_get(&total.pid) == 0 &&
+            (i % SIDES || stats_get(&board->cells[i + 1].pid)))
+            continue;
+        worker_json(i / SIDES, &total, comma);
         comma = ",\n";
     }
     puts("]}");
