@@ -171,7 +171,7 @@ static struct conn *find_passed(struct deadlines *d)
     for (int clock = 0; clock < CLOCKS; clock++) {
         struct conn *c = d->lists[clock].first;
 
-        if (c && turn.now >= c->deadline && (c = first_owned(d, clock)) &&
+        if (c && turn.now >= c->deadline && (c = first_owned(d, (enum clock)clock)) &&
             turn.now >= c->deadline)
             return c;
     }

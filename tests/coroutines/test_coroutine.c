@@ -231,7 +231,7 @@ static long resident_kib(void)
 }
 
 /* Memory is used, for all the compiler knows. */
-static void use(const char *bytes)
+static void use(char *bytes)
 {
     __asm__ volatile("" : : "r"(bytes) : "memory");
 }

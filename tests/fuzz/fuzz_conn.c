@@ -419,6 +419,12 @@ static void set_up(uint8_t switches, int fds[2])
         setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
 }
 
+static void time_is_over(struct conn *c)
+{
+    c->deadline = 0;
+    turn.own.first = 0; /* the lists are to be looked through */
+}
+
 /* False: it was none. */
 static bool happens(enum event event, uint8_t next, struct conn *c, int client)
 {
@@ -433,7 +439,7 @@ static bool happens(enum event event, uint8_t next, struct conn *c, int client)
     else if (event == THE_ANSWER_COMES && later.c)
         answer();
     else if (event == THE_TIME_IS_OVER)
-        c->deadline = 0;
+        time_is_over(c);
     else
         return event == THE_ANSWER_COMES;
     return true;
@@ -466,7 +472,7 @@ static struct conn *finish(struct conn *c, int client, bool never)
         before = received_len;
         client_reads(client);
         if (c->clock == CLOCK_REPLY && never)
-            c->deadline = 0;
+            time_is_over(c);
         else if (tap.c)
             let_out(false);
         else if (later.c && !never)
