@@ -189,6 +189,13 @@ static void add(struct stats *total, const struct stats *cell)
         stats_add(&sums[i], stats_get(&numbers[i]));
 }
 
+/* One thread counts up and another down, and they are not looked at in the same moment. */
+static void not_below_zero(_Atomic uint64_t *sum)
+{
+    if ((int64_t)stats_get(sum) < 0)
+        stats_set(sum, 0);
+}
+
 void stats_total(const struct stats *cell, struct stats *total)
 {
     const uint64_t threads = stats_get(&cell->threads);
@@ -204,6 +211,8 @@ void stats_total(const struct stats *cell, struct stats *total)
             busy = since;
     }
     stats_set(&total->busy_since_ms, busy);
+    not_below_zero(&total->connections);
+    not_below_zero(&total->waiting);
 }
 
 static void empty(struct stats *cell)

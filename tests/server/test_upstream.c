@@ -698,8 +698,8 @@ static void read_head(void)
 /* Sanitizers keep what was freed for a while, or a shadow of all memory. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { MUCH = 64 << 20, GROWTH_KIB = 24 << 10 };
-#else
-enum { MUCH = 64 << 20, GROWTH_KIB = 1024 };
+#else /* a worker that serves for the first time has pages of its libraries read in, too */
+enum { MUCH = 64 << 20, GROWTH_KIB = 4096 };
 #endif
 
 START_TEST(much_for_a_slow_client)
